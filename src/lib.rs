@@ -1,0 +1,2 @@
+//! Hopline: a TCP/IP stack for synchronous programs.
+pub mod wire;
