@@ -1,2 +1,12 @@
 //! Hopline: a TCP/IP stack for synchronous programs.
+pub mod config;
+pub mod counters;
+pub mod device;
+pub mod layer;
+pub mod link;
+pub mod network;
+pub mod packet;
+pub mod random;
+pub mod time;
+pub mod transport;
 pub mod wire;

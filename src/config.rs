@@ -1,0 +1,247 @@
+//! Every bound and every default, in one documented struct for each layer; units are in the names.
+//!
+//! Reaching a bound never blocks a layer: what exceeds it is dropped and counted ([`crate::layer::DropReason`]), or, where the limit is on a program,
+//! the program waits on its own socket.
+
+use crate::transport::shared::{CongestionControl, SocketOptions};
+use std::time::Duration;
+
+/// All of a stack's configuration. `Config::default()` suits programs of any size.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Threads and queues.
+    pub pipeline: PipelineConfig,
+    /// Neighbour cache.
+    pub link: LinkConfig,
+    /// IP and ICMP.
+    pub network: NetworkConfig,
+    /// TCP connections and listeners.
+    pub tcp: TcpConfig,
+    /// Datagram sockets.
+    pub datagram: DatagramConfig,
+}
+
+/// Threads and queues.
+#[derive(Clone, Debug)]
+pub struct PipelineConfig {
+    /// Packets from the device that may be inside the stack, before their payload has reached a socket.
+    pub credit_packets: usize,
+    /// Bytes of such packets.
+    pub credit_bytes: usize,
+    /// Packets from programs that may be on their way to the device.
+    pub device_room_packets: usize,
+    /// Places in each inbox for what the stack itself makes: acknowledgements, echo replies, ARP, ICMP errors.
+    pub own_packets: usize,
+    /// Messages that a layer takes before it flushes what it made of them.
+    pub batch_messages: usize,
+    /// Frames that the receive thread reads at once.
+    pub receive_batch_frames: usize,
+    /// How long shutdown waits for connections to close before it resets them.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> PipelineConfig {
+        PipelineConfig {
+            credit_packets: 2_048,
+            credit_bytes: 8 << 20,
+            device_room_packets: 1_024,
+            own_packets: 512,
+            batch_messages: 64,
+            receive_batch_frames: 32,
+            shutdown_grace: Duration::from_secs(3),
+        }
+    }
+}
+
+/// Neighbour cache (RFC 826, RFC 1122 §2.3.2, states as in RFC 4861 §7.3).
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Neighbours remembered; beyond it the least recently used one goes.
+    pub neighbour_entries: usize,
+    /// Bytes that may wait for one neighbour's address: a cold 64 KB ping is 45 frames.
+    pub pending_bytes_per_neighbour: usize,
+    /// How long an address that was confirmed is believed without question.
+    pub neighbour_reachable_time: Duration,
+    /// Time between requests for one address.
+    pub neighbour_retransmit_time: Duration,
+    /// Requests without answer before the neighbour is reported unreachable.
+    pub neighbour_requests: u32,
+    /// How long a failed neighbour stays failed: packets to it are reported unreachable at once.
+    pub neighbour_failed_time: Duration,
+    /// Whether to announce our addresses when they are set (gratuitous ARP, RFC 5227 §2.3).
+    pub announce: bool,
+    /// Whether to answer ARP requests for our addresses; no in shared-address mode, where the host answers.
+    pub answer: bool,
+}
+
+impl Default for LinkConfig {
+    fn default() -> LinkConfig {
+        LinkConfig {
+            neighbour_entries: 1_024,
+            pending_bytes_per_neighbour: 256 << 10,
+            neighbour_reachable_time: Duration::from_secs(30),
+            neighbour_retransmit_time: Duration::from_secs(1),
+            neighbour_requests: 3,
+            neighbour_failed_time: Duration::from_secs(3),
+            announce: true,
+            answer: true,
+        }
+    }
+}
+
+/// IP and ICMP.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Bytes that incomplete datagrams may hold in all.
+    pub reassembly_bytes: usize,
+    /// Incomplete datagrams at once.
+    pub reassembly_datagrams: usize,
+    /// How long the fragments of a datagram are kept (RFC 1122 §3.3.2: 60 to 120 s; Linux: 30 s).
+    pub reassembly_timeout: Duration,
+    /// ICMP errors sent per second (RFC 1812 §4.3.2.8), with a burst of as many.
+    pub icmp_errors_per_second: u32,
+    /// Destinations whose path MTU is remembered.
+    pub path_mtu_entries: usize,
+    /// How long a learned path MTU is believed (RFC 1191 §6.3).
+    pub path_mtu_timeout: Duration,
+    /// The lowest path MTU that is believed: smaller reports are an attack (Linux: 552).
+    pub path_mtu_minimum: u16,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> NetworkConfig {
+        NetworkConfig {
+            reassembly_bytes: 4 << 20,
+            reassembly_datagrams: 256,
+            reassembly_timeout: Duration::from_secs(30),
+            icmp_errors_per_second: 100,
+            path_mtu_entries: 1_024,
+            path_mtu_timeout: Duration::from_secs(600),
+            path_mtu_minimum: 552,
+        }
+    }
+}
+
+/// TCP.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Connections in all, TIME-WAIT included.
+    pub connections: usize,
+    /// Bytes that may wait unread on one connection.
+    pub receive_buffer: usize,
+    /// Bytes that may wait unacknowledged on one connection.
+    pub send_buffer: usize,
+    /// Out-of-order bytes kept for one connection, as the slots that they pin.
+    pub out_of_order_bytes: usize,
+    /// Bytes of one connection on their way to the device: two super-segments.
+    pub in_stack_bytes: usize,
+    /// Half-open connections of one listener.
+    pub syn_queue: usize,
+    /// Connections of one listener that wait for accept, unless the listener says otherwise.
+    pub accept_queue: usize,
+    /// First retransmission timeout (RFC 6298 §2.1).
+    pub initial_retransmission_timeout: Duration,
+    /// Lowest retransmission timeout (RFC 6298 §2.4 says 1 s; everybody uses 200 ms).
+    pub minimum_retransmission_timeout: Duration,
+    /// Highest retransmission timeout (RFC 6298 §2.5).
+    pub maximum_retransmission_timeout: Duration,
+    /// SYNs sent in vain before the connection fails; each waits twice as long.
+    pub syn_retries: u32,
+    /// Retransmissions in vain before the connection fails (R2, RFC 9293 §3.8.3).
+    pub data_retries: u32,
+    /// Longest delay of an acknowledgement (RFC 9293 §3.8.6.3: below 0.5 s).
+    pub delayed_acknowledgement: Duration,
+    /// Maximum segment lifetime; TIME-WAIT lasts twice as long (Linux: 60 s in all).
+    pub maximum_segment_lifetime: Duration,
+    /// How long an orphan stays in FIN-WAIT-2.
+    pub fin_wait_2_timeout: Duration,
+    /// Connections without a handle that still have something to send or to hear.
+    pub orphans: usize,
+    /// Challenge ACKs per second (RFC 5961 §7), for all connections.
+    pub challenge_acks_per_second: u32,
+    /// Whether to offer timestamps (RFC 7323 §3).
+    pub timestamps: bool,
+    /// Whether to offer window scaling (RFC 7323 §2).
+    pub window_scaling: bool,
+    /// Segments in the first window (RFC 6928).
+    pub initial_window_segments: u32,
+    /// First and last ephemeral port (RFC 6056 §3.2).
+    pub ephemeral_ports: (u16, u16),
+    /// Congestion control.
+    pub congestion_control: CongestionControl,
+}
+
+impl Default for TcpConfig {
+    fn default() -> TcpConfig {
+        TcpConfig {
+            connections: 1 << 20,
+            receive_buffer: 4 << 20,
+            send_buffer: 4 << 20,
+            out_of_order_bytes: 8 << 20,
+            in_stack_bytes: 128 << 10,
+            syn_queue: 1_024,
+            accept_queue: 1_024,
+            initial_retransmission_timeout: Duration::from_secs(1),
+            minimum_retransmission_timeout: Duration::from_millis(200),
+            maximum_retransmission_timeout: Duration::from_secs(60),
+            syn_retries: 6,
+            data_retries: 15,
+            delayed_acknowledgement: Duration::from_millis(40),
+            maximum_segment_lifetime: Duration::from_secs(30),
+            fin_wait_2_timeout: Duration::from_secs(60),
+            orphans: 16_384,
+            challenge_acks_per_second: 1_000,
+            timestamps: true,
+            window_scaling: true,
+            initial_window_segments: 10,
+            ephemeral_ports: (32_768, 60_999),
+            congestion_control: CongestionControl::Cubic,
+        }
+    }
+}
+
+impl TcpConfig {
+    /// What a new TCP socket starts with.
+    pub fn socket_options(&self) -> SocketOptions {
+        SocketOptions {
+            no_delay: false,
+            quick_ack: false,
+            keepalive: None,
+            user_timeout: None,
+            linger: None,
+            time_to_live: 64,
+            traffic_class: 0,
+            receive_buffer: self.receive_buffer,
+            send_buffer: self.send_buffer,
+            broadcast: false,
+            congestion_control: self.congestion_control,
+        }
+    }
+}
+
+/// Datagram sockets.
+#[derive(Clone, Debug)]
+pub struct DatagramConfig {
+    /// Sockets in all.
+    pub sockets: usize,
+    /// Bytes that may wait unread on one socket, counted as the slots they pin.
+    pub receive_buffer: usize,
+    /// Bytes that one socket may have on their way to the device.
+    pub send_buffer: usize,
+    /// ICMP error reports kept for one ICMP or raw socket.
+    pub error_reports: usize,
+}
+
+impl Default for DatagramConfig {
+    fn default() -> DatagramConfig {
+        DatagramConfig { sockets: 65_536, receive_buffer: 4 << 20, send_buffer: 512 << 10, error_reports: 64 }
+    }
+}
+
+impl DatagramConfig {
+    /// What a new datagram socket starts with.
+    pub fn socket_options(&self) -> SocketOptions {
+        SocketOptions { receive_buffer: self.receive_buffer, send_buffer: self.send_buffer, ..TcpConfig::default().socket_options() }
+    }
+}

@@ -1,0 +1,137 @@
+//! Devices: where frames come from and go to. The only folder with `unsafe`.
+//!
+//! Owns file descriptors, kernel interfaces and the in-memory link. Refuses to know any protocol beyond what an offload header needs.
+//! Read the traits here first, then `virtual_link`, then `linux`.
+//!
+//! A device is opened into a receiving half, which the receive thread blocks in, a sending half, which the link thread uses and which
+//! never blocks, and a waker.
+
+use crate::packet::{Packet, Pool};
+use crate::wire::MacAddress;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// What carries the packets.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// Ethernet frames; the address is the one we send from and receive on.
+    Ethernet(MacAddress),
+    /// Bare IP packets: TUN, WireGuard, PPP.
+    Ip,
+}
+
+/// What a device can do for us when sending. (When receiving, each packet says what was done.)
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub struct DeviceOffload {
+    /// Fills in transport checksums left partial.
+    pub checksum: bool,
+    /// Cuts TCP super-segments over IPv4.
+    pub tcp_segmentation_ipv4: bool,
+    /// Cuts TCP super-segments over IPv6.
+    pub tcp_segmentation_ipv6: bool,
+    /// Cuts UDP super-datagrams.
+    pub udp_segmentation: bool,
+}
+
+/// What a stack has to know of its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceProperties {
+    /// A name for people: `eth0`, `tap0`, `virtual`.
+    pub name: String,
+    /// Frames or bare packets.
+    pub medium: Medium,
+    /// The largest IP packet in bytes, as Linux counts it: without the Ethernet header.
+    pub mtu: usize,
+    /// What it does for senders. A device without a capability gets packets that do not need it: the sending half of every device cuts
+    /// super-segments and fills checksums in by itself where its medium does not.
+    pub offload: DeviceOffload,
+}
+
+/// A device that has not been started.
+pub trait Device: Send {
+    /// What it is.
+    fn properties(&self) -> DeviceProperties;
+    /// Starts it.
+    fn open(self: Box<Self>) -> io::Result<OpenDevice>;
+}
+
+/// A started device in its parts.
+pub struct OpenDevice {
+    /// For the receive thread.
+    pub receiver: Box<dyn FrameReceiver>,
+    /// For the link thread.
+    pub sender: Box<dyn FrameSender>,
+    /// Ends the receiver's wait, from any thread.
+    pub waker: Arc<dyn Waker>,
+}
+
+/// Ends a [`FrameReceiver::receive`] that blocks, or the next one.
+pub trait Waker: Send + Sync {
+    /// Wakes the receive thread. Never blocks.
+    fn wake(&self);
+}
+
+/// The receiving half.
+pub trait FrameReceiver: Send {
+    /// Waits until frames are there, the waker was used, the link changed, or (if `want_writable`) the device takes frames again. Then
+    /// appends at most `limit` frames to `batch`, without waiting for more than are there. With `limit` 0 it waits for the rest of
+    /// these events alone. Frames come with their offload facts set; `arrived` and `number` are the caller's.
+    fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received>;
+
+    /// Frames lost before we could read them, since the last call: dropped by the kernel for want of room; longer than a slot.
+    fn losses(&mut self) -> Losses {
+        Losses::default()
+    }
+}
+
+/// What ended a wait, besides frames.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The waker was used.
+    pub woken: bool,
+    /// The device takes frames again.
+    pub writable: bool,
+    /// The interface changed.
+    pub link: Option<LinkChange>,
+}
+
+/// What can happen to an interface.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// It carries frames (again).
+    Up,
+    /// It carries no frames for now.
+    Down,
+    /// It does not exist any more: nothing will ever come.
+    Gone,
+    /// The address that we share with the host is no longer the host's.
+    AddressLost,
+}
+
+/// Frames lost on the way to us.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Dropped by the kernel: our reading was too slow for its buffer.
+    pub kernel_drops: u64,
+    /// Longer than the largest slot.
+    pub truncated: u64,
+}
+
+/// The sending half.
+pub trait FrameSender: Send {
+    /// Sends frames from the front of `frames`, in order, and removes those that the device took (their guards give the room back) or
+    /// refused (counted in the answer). Frames that remain found no room: call again when the receiver reports `writable`. Never blocks.
+    fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent>;
+}
+
+/// What became of a batch.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames taken. A super-segment counts once.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames that the device refused for good: too long, interface down.
+    pub refused: u64,
+}

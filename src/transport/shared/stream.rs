@@ -1,0 +1,238 @@
+//! What a TCP handle shares with its connection.
+
+use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, Wakeup, Watches};
+use crate::layer::Notify;
+use crate::packet::{Account, Slice};
+use crate::transport::ports::PortLease;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Where a connection is in its life, as far as a program can tell.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// Not opened yet.
+    #[default]
+    New,
+    /// The handshake is under way.
+    Connecting,
+    /// Data can flow, at least in one direction.
+    Connected,
+    /// Over: reads give what is left, then end of stream or the failure.
+    Closed,
+}
+
+/// The shared part of one TCP connection.
+pub struct TcpShared {
+    /// The one lock.
+    pub state: State<TcpSharedState>,
+    /// What the program wants of the transport layer.
+    pub marks: Marks,
+    /// Who waits.
+    pub wakeup: Wakeup,
+    /// The connection's place in the transport layer's table, plus 1; 0 while it has none. Only the transport layer reads and writes it.
+    pub place: AtomicU32,
+    in_stack: AtomicUsize,
+    room_wanted: AtomicBool,
+    device_room: Arc<DeviceRoom>,
+    itself: std::sync::Weak<TcpShared>,
+}
+
+/// Guarded by [`TcpShared::state`].
+#[derive(Debug)]
+pub struct TcpSharedState {
+    /// Where the connection is.
+    pub phase: Phase,
+    /// Our end; the port is 0 until known.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// The local port, and what guards it. Taken by the transport layer when it opens the connection.
+    pub lease: PortLease,
+    /// Written by the program, not yet taken by the connection. In order.
+    pub to_send: VecDeque<Slice>,
+    /// Bytes written that the peer has not acknowledged: those in `to_send` and those the connection holds. The writer adds, the connection
+    /// subtracts what was acknowledged.
+    pub unacknowledged: usize,
+    /// The program shut its sending side down: FIN after the last byte.
+    pub write_closed: bool,
+    /// The program shut its receiving side down: what arrives is acknowledged and thrown away.
+    pub read_closed: bool,
+    /// In order, unread.
+    pub received: VecDeque<Slice>,
+    /// Bytes in `received`.
+    pub unread: usize,
+    /// The peer's FIN is in order: after `received` comes the end of the stream.
+    pub receive_finished: bool,
+    /// A read that takes `consumed_unannounced` to at least this many bytes sets [`Mark::Window`]. Set by the connection: a segment or half of
+    /// the buffer, whichever is less; `usize::MAX` when it does not care.
+    pub window_mark_at: usize,
+    /// Bytes read since the connection last looked.
+    pub consumed_unannounced: usize,
+    /// Why it failed. Given to reads and writes once, as std does with the kernel's `SO_ERROR`, then reads see end of stream.
+    pub failure: Option<Failure>,
+    /// The last soft error (ICMP host unreachable while data flows, RFC 1122 §4.2.3.9): told if the connection then times out.
+    pub soft_failure: Option<Failure>,
+    /// The program's wishes. Changing them sets [`Mark::Options`].
+    pub options: SocketOptions,
+    /// Pollers.
+    pub watches: Watches,
+    /// Figures of the connection, refreshed by the transport layer when the program asked for them or the phase changed.
+    pub info: StreamInfo,
+}
+
+/// Figures of a connection, as `ss -ti` shows them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StreamInfo {
+    /// The RFC 9293 state's name: `ESTABLISHED`, …
+    pub state: &'static str,
+    /// Smoothed round-trip time (RFC 6298).
+    pub smoothed_round_trip: Duration,
+    /// Its variation.
+    pub round_trip_variation: Duration,
+    /// Retransmission timeout.
+    pub retransmission_timeout: Duration,
+    /// Congestion window in bytes.
+    pub congestion_window: usize,
+    /// Slow-start threshold in bytes; `usize::MAX` before the first loss.
+    pub slow_start_threshold: usize,
+    /// Bytes sent and not acknowledged.
+    pub in_flight: usize,
+    /// Segments sent again.
+    pub retransmitted: u64,
+    /// Bytes of payload in a full segment, as we send them.
+    pub maximum_segment_size: usize,
+    /// The peer's window in bytes.
+    pub send_window: usize,
+    /// Our window in bytes.
+    pub receive_window: usize,
+    /// Whether timestamps are in use.
+    pub timestamps: bool,
+    /// Whether SACK was agreed on.
+    pub selective_acknowledgements: bool,
+    /// Our and the peer's window shift, if in use.
+    pub window_scale: Option<(u8, u8)>,
+    /// The congestion control's name.
+    pub congestion_control: &'static str,
+}
+
+impl TcpShared {
+    /// A socket that has not been opened. `local` and `remote` are as far as known.
+    pub fn new(
+        queue: Arc<dyn MarkQueue>,
+        device_room: Arc<DeviceRoom>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        options: SocketOptions,
+    ) -> Arc<TcpShared> {
+        Arc::new_cyclic(|itself| TcpShared {
+            state: State::new(TcpSharedState::new(local, remote, options)),
+            marks: Marks::new(queue),
+            wakeup: Wakeup::default(),
+            place: AtomicU32::new(0),
+            in_stack: AtomicUsize::new(0),
+            room_wanted: AtomicBool::new(false),
+            device_room,
+            itself: itself.clone(),
+        })
+    }
+
+    /// Sets a mark. Call it with the lock released.
+    pub fn mark(&self, mark: Mark) {
+        if let Some(itself) = self.itself.upgrade() {
+            self.marks.set(mark, || Socket::Tcp(itself));
+        }
+    }
+
+    /// Bytes in packets on their way to the device.
+    pub fn in_stack(&self) -> usize {
+        self.in_stack.load(Ordering::Relaxed)
+    }
+
+    /// Takes room for a packet of `bytes` while less than `limit` bytes are on their way and the device's queue has room; the packet's guard
+    /// gives it back. If false, [`Mark::Room`] (or [`Socket::DeviceRoom`], if `device_room_full` says so afterwards) comes when there is room.
+    pub fn take_room(&self, bytes: usize, limit: usize) -> Result<(), NoRoom> {
+        if self.in_stack.load(Ordering::SeqCst) >= limit {
+            self.room_wanted.store(true, Ordering::SeqCst);
+            if self.in_stack.load(Ordering::SeqCst) >= limit {
+                return Err(NoRoom::Socket);
+            }
+            self.room_wanted.store(false, Ordering::SeqCst);
+        }
+        if !self.device_room.take() {
+            return Err(NoRoom::Device);
+        }
+        self.in_stack.fetch_add(bytes, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Whose room is used up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// This socket's: its own mark tells when there is some.
+    Socket,
+    /// The stack's: [`Socket::DeviceRoom`] tells.
+    Device,
+}
+
+impl Account for TcpShared {
+    fn give_back(&self, bytes: usize) {
+        self.in_stack.fetch_sub(bytes, Ordering::SeqCst);
+        self.device_room.give_back();
+        if self.room_wanted.load(Ordering::SeqCst) && self.room_wanted.swap(false, Ordering::SeqCst) {
+            self.mark(Mark::Room);
+        }
+    }
+}
+
+impl Notify for TcpShared {
+    fn notify(&self) {
+        self.wakeup.tell(|| self.state.lock().watches.clone());
+    }
+}
+
+impl TcpSharedState {
+    fn new(local: SocketAddr, remote: SocketAddr, options: SocketOptions) -> TcpSharedState {
+        TcpSharedState {
+            phase: Phase::New,
+            local,
+            remote,
+            lease: PortLease::default(),
+            to_send: VecDeque::new(),
+            unacknowledged: 0,
+            write_closed: false,
+            read_closed: false,
+            received: VecDeque::new(),
+            unread: 0,
+            receive_finished: false,
+            window_mark_at: usize::MAX,
+            consumed_unannounced: 0,
+            failure: None,
+            soft_failure: None,
+            options,
+            watches: Watches::new(),
+            info: StreamInfo::default(),
+        }
+    }
+
+    /// What a program can do without blocking.
+    pub fn readiness(&self) -> Readiness {
+        let mut ready = Readiness::NONE;
+        let over = self.phase == Phase::Closed;
+        if self.unread > 0 || self.receive_finished || self.read_closed || over || self.failure.is_some() {
+            ready |= Readiness::READABLE;
+        }
+        if over || self.failure.is_some() || self.write_closed || (self.phase == Phase::Connected && self.send_room() > 0) {
+            ready |= Readiness::WRITABLE;
+        }
+        ready
+    }
+
+    /// Bytes that may still be written now.
+    pub fn send_room(&self) -> usize {
+        self.options.send_buffer.saturating_sub(self.unacknowledged)
+    }
+}
