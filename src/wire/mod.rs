@@ -14,6 +14,7 @@ pub mod addresses;
 pub mod arp;
 pub mod checksum;
 mod cursor;
+pub mod dns;
 pub mod error;
 pub mod ethernet;
 pub mod icmpv4;
