@@ -88,28 +88,12 @@ impl ArpPacket {
 /// "Packet Reception" of RFC 826 begins so: do I have the hardware type, do I speak the protocol?
 fn check_spaces(reader: &mut Reader<'_>) -> Result<(), Malformed> {
     let expect = |field, is_expected: bool| {
-        if is_expected {
-            Ok(())
-        } else {
-            Err(Malformed::new("ARP", field, Reason::Invalid))
-        }
+        if is_expected { Ok(()) } else { Err(Malformed::new("ARP", field, Reason::Invalid)) }
     };
-    expect(
-        "hardware type",
-        reader.take_u16("hardware type")? == ArpPacket::HARDWARE_ETHERNET,
-    )?;
-    expect(
-        "protocol type",
-        reader.take_u16("protocol type")? == EtherType::IPV4.0,
-    )?;
-    expect(
-        "hardware address length",
-        reader.take_u8("hardware address length")? == 6,
-    )?;
-    expect(
-        "protocol address length",
-        reader.take_u8("protocol address length")? == 4,
-    )
+    expect("hardware type", reader.take_u16("hardware type")? == ArpPacket::HARDWARE_ETHERNET)?;
+    expect("protocol type", reader.take_u16("protocol type")? == EtherType::IPV4.0)?;
+    expect("hardware address length", reader.take_u8("hardware address length")? == 6)?;
+    expect("protocol address length", reader.take_u8("protocol address length")? == 4)
 }
 
 #[cfg(test)]
@@ -119,9 +103,7 @@ mod tests {
     use super::*;
     use crate::wire::testing::{bytes, config, mutate, mutations};
 
-    const REQUEST: [u8; 28] = [
-        0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 192, 0, 2, 2,
-    ];
+    const REQUEST: [u8; 28] = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 192, 0, 2, 2];
 
     #[test]
     fn a_request_reads_as_one() {
@@ -134,35 +116,22 @@ mod tests {
 
     #[test]
     fn other_address_spaces_are_refused_by_name() {
-        for (at, field) in [
-            (1, "hardware type"),
-            (2, "protocol type"),
-            (4, "hardware address length"),
-            (5, "protocol address length"),
-        ] {
+        for (at, field) in [(1, "hardware type"), (2, "protocol type"), (4, "hardware address length"), (5, "protocol address length")] {
             let mut bytes = REQUEST;
             bytes[at] = 7;
-            assert_eq!(
-                ArpPacket::parse(&bytes),
-                Err(Malformed::new("ARP", field, Reason::Invalid))
-            );
+            assert_eq!(ArpPacket::parse(&bytes), Err(Malformed::new("ARP", field, Reason::Invalid)));
         }
-        assert_eq!(
-            ArpPacket::parse(&REQUEST[..27]).unwrap_err().field,
-            "target protocol address"
-        );
+        assert_eq!(ArpPacket::parse(&REQUEST[..27]).unwrap_err().field, "target protocol address");
     }
 
     fn any_packet() -> impl Strategy<Value = ArpPacket> {
-        any::<(u16, [u8; 6], [u8; 4], [u8; 6], [u8; 4])>().prop_map(
-            |(operation, sender, from, target, to)| ArpPacket {
-                operation: operation.into(),
-                sender_hardware: MacAddress(sender),
-                sender_protocol: from.into(),
-                target_hardware: MacAddress(target),
-                target_protocol: to.into(),
-            },
-        )
+        any::<(u16, [u8; 6], [u8; 4], [u8; 6], [u8; 4])>().prop_map(|(operation, sender, from, target, to)| ArpPacket {
+            operation: operation.into(),
+            sender_hardware: MacAddress(sender),
+            sender_protocol: from.into(),
+            target_hardware: MacAddress(target),
+            target_protocol: to.into(),
+        })
     }
 
     proptest! {

@@ -17,10 +17,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) const fn new(protocol: &'static str, bytes: &'a [u8]) -> Self {
-        Self {
-            protocol,
-            rest: bytes,
-        }
+        Self { protocol, rest: bytes }
     }
 
     /// An error about a field of the protocol being read.
@@ -29,10 +26,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(crate) fn take_array<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<[u8; N], Malformed> {
+    pub(crate) fn take_array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], Malformed> {
         let Some((array, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.malformed(field, Reason::Truncated));
         };
@@ -67,11 +61,7 @@ impl<'a> Reader<'a> {
 
     /// The next `length` bytes.
     #[inline]
-    pub(crate) fn take_slice(
-        &mut self,
-        length: usize,
-        field: &'static str,
-    ) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn take_slice(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], Malformed> {
         let Some((slice, rest)) = self.rest.split_at_checked(length) else {
             return Err(self.malformed(field, Reason::Truncated));
         };
@@ -135,14 +125,8 @@ mod tests {
         assert_eq!(reader.take_u8("a"), Ok(1));
         assert_eq!(reader.take_u16("b"), Ok(0x0203));
         assert_eq!(reader.take_u32("c"), Ok(0x0405_0607));
-        assert_eq!(
-            reader.take_u16("d"),
-            Err(Malformed::new("test", "d", Reason::Truncated))
-        );
-        assert_eq!(
-            reader.take_slice(2, "e"),
-            Err(Malformed::new("test", "e", Reason::Truncated))
-        );
+        assert_eq!(reader.take_u16("d"), Err(Malformed::new("test", "d", Reason::Truncated)));
+        assert_eq!(reader.take_slice(2, "e"), Err(Malformed::new("test", "e", Reason::Truncated)));
         assert_eq!(reader.rest(), [8]);
         assert_eq!(reader.take_slice(1, "f"), Ok(&[8][..]));
         assert!(reader.is_empty());

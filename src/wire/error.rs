@@ -35,21 +35,13 @@ pub enum Reason {
 impl Malformed {
     /// An error about `field` of `protocol`.
     pub const fn new(protocol: &'static str, field: &'static str, reason: Reason) -> Self {
-        Self {
-            protocol,
-            field,
-            reason,
-        }
+        Self { protocol, field, reason }
     }
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {}: {}",
-            self.protocol, self.field, self.reason
-        )
+        write!(formatter, "{}: {}: {}", self.protocol, self.field, self.reason)
     }
 }
 

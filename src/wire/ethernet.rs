@@ -49,10 +49,7 @@ mod tests {
     #[test]
     fn a_cut_frame_names_what_is_missing() {
         let error = |length| EthernetHeader::parse(&[0; 14][..length]).unwrap_err();
-        assert_eq!(
-            error(0),
-            Malformed::new("Ethernet", "destination", Reason::Truncated)
-        );
+        assert_eq!(error(0), Malformed::new("Ethernet", "destination", Reason::Truncated));
         assert_eq!(error(11).field, "source");
         assert_eq!(error(13).field, "type");
     }

@@ -224,9 +224,7 @@ impl Icmpv4Message {
         let _checksum = reader.take_u16("checksum")?;
         let rest = reader.take_array("rest of header")?;
         let message = match kind {
-            TIMESTAMP_REQUEST | TIMESTAMP_REPLY if code == 0 => {
-                parse_timestamp(&mut reader, kind, rest)?
-            }
+            TIMESTAMP_REQUEST | TIMESTAMP_REPLY if code == 0 => parse_timestamp(&mut reader, kind, rest)?,
             _ => Self::from_header(kind, code, rest),
         };
         Ok((message, message.header_length()))
@@ -236,28 +234,13 @@ impl Icmpv4Message {
     fn from_header(kind: u8, code: u8, rest: [u8; 4]) -> Self {
         let (first, second) = halves(rest);
         match (kind, code) {
-            (ECHO_REQUEST, 0) => Self::EchoRequest {
-                identifier: first,
-                sequence: second,
-            },
-            (ECHO_REPLY, 0) => Self::EchoReply {
-                identifier: first,
-                sequence: second,
-            },
-            (DESTINATION_UNREACHABLE, _) => Self::DestinationUnreachable {
-                code: code.into(),
-                next_hop_mtu: second,
-            },
+            (ECHO_REQUEST, 0) => Self::EchoRequest { identifier: first, sequence: second },
+            (ECHO_REPLY, 0) => Self::EchoReply { identifier: first, sequence: second },
+            (DESTINATION_UNREACHABLE, _) => Self::DestinationUnreachable { code: code.into(), next_hop_mtu: second },
             (SOURCE_QUENCH, 0) => Self::SourceQuench,
-            (REDIRECT, _) => Self::Redirect {
-                code: code.into(),
-                gateway: rest.into(),
-            },
+            (REDIRECT, _) => Self::Redirect { code: code.into(), gateway: rest.into() },
             (TIME_EXCEEDED, _) => Self::TimeExceeded { code: code.into() },
-            (PARAMETER_PROBLEM, _) => Self::ParameterProblem {
-                pointer: rest[0],
-                code: code.into(),
-            },
+            (PARAMETER_PROBLEM, _) => Self::ParameterProblem { pointer: rest[0], code: code.into() },
             _ => Self::Other { kind, code, rest },
         }
     }
@@ -275,10 +258,7 @@ impl Icmpv4Message {
     /// Unknown types count as errors, since to stay silent about them is always safe.
     pub const fn is_error(&self) -> bool {
         match self {
-            Self::EchoRequest { .. }
-            | Self::EchoReply { .. }
-            | Self::TimestampRequest { .. }
-            | Self::TimestampReply { .. } => false,
+            Self::EchoRequest { .. } | Self::EchoReply { .. } | Self::TimestampRequest { .. } | Self::TimestampReply { .. } => false,
             Self::DestinationUnreachable { .. }
             | Self::SourceQuench
             | Self::Redirect { .. }
@@ -295,18 +275,8 @@ impl Icmpv4Message {
         let (kind, code, rest) = self.header();
         writer.put(&[kind, code, 0, 0]);
         writer.put(&rest);
-        if let Self::TimestampRequest {
-            originate,
-            receive,
-            transmit,
-            ..
-        }
-        | Self::TimestampReply {
-            originate,
-            receive,
-            transmit,
-            ..
-        } = *self
+        if let Self::TimestampRequest { originate, receive, transmit, .. } | Self::TimestampReply { originate, receive, transmit, .. } =
+            *self
         {
             writer.put_u32(originate);
             writer.put_u32(receive);
@@ -317,63 +287,29 @@ impl Icmpv4Message {
     /// Type, code and second word.
     fn header(&self) -> (u8, u8, [u8; 4]) {
         match *self {
-            Self::EchoRequest {
-                identifier,
-                sequence,
-            } => (ECHO_REQUEST, 0, word(identifier, sequence)),
-            Self::EchoReply {
-                identifier,
-                sequence,
-            } => (ECHO_REPLY, 0, word(identifier, sequence)),
-            Self::DestinationUnreachable { code, next_hop_mtu } => {
-                (DESTINATION_UNREACHABLE, code.into(), word(0, next_hop_mtu))
-            }
+            Self::EchoRequest { identifier, sequence } => (ECHO_REQUEST, 0, word(identifier, sequence)),
+            Self::EchoReply { identifier, sequence } => (ECHO_REPLY, 0, word(identifier, sequence)),
+            Self::DestinationUnreachable { code, next_hop_mtu } => (DESTINATION_UNREACHABLE, code.into(), word(0, next_hop_mtu)),
             Self::SourceQuench => (SOURCE_QUENCH, 0, [0; 4]),
             Self::Redirect { code, gateway } => (REDIRECT, code.into(), gateway.octets()),
             Self::TimeExceeded { code } => (TIME_EXCEEDED, code.into(), [0; 4]),
-            Self::ParameterProblem { pointer, code } => {
-                (PARAMETER_PROBLEM, code.into(), [pointer, 0, 0, 0])
-            }
-            Self::TimestampRequest {
-                identifier,
-                sequence,
-                ..
-            } => (TIMESTAMP_REQUEST, 0, word(identifier, sequence)),
-            Self::TimestampReply {
-                identifier,
-                sequence,
-                ..
-            } => (TIMESTAMP_REPLY, 0, word(identifier, sequence)),
+            Self::ParameterProblem { pointer, code } => (PARAMETER_PROBLEM, code.into(), [pointer, 0, 0, 0]),
+            Self::TimestampRequest { identifier, sequence, .. } => (TIMESTAMP_REQUEST, 0, word(identifier, sequence)),
+            Self::TimestampReply { identifier, sequence, .. } => (TIMESTAMP_REPLY, 0, word(identifier, sequence)),
             Self::Other { kind, code, rest } => (kind, code, rest),
         }
     }
 }
 
-fn parse_timestamp(
-    reader: &mut Reader<'_>,
-    kind: u8,
-    rest: [u8; 4],
-) -> Result<Icmpv4Message, Malformed> {
+fn parse_timestamp(reader: &mut Reader<'_>, kind: u8, rest: [u8; 4]) -> Result<Icmpv4Message, Malformed> {
     let (identifier, sequence) = halves(rest);
     let originate = reader.take_u32("originate timestamp")?;
     let receive = reader.take_u32("receive timestamp")?;
     let transmit = reader.take_u32("transmit timestamp")?;
     Ok(if kind == TIMESTAMP_REQUEST {
-        Icmpv4Message::TimestampRequest {
-            identifier,
-            sequence,
-            originate,
-            receive,
-            transmit,
-        }
+        Icmpv4Message::TimestampRequest { identifier, sequence, originate, receive, transmit }
     } else {
-        Icmpv4Message::TimestampReply {
-            identifier,
-            sequence,
-            originate,
-            receive,
-            transmit,
-        }
+        Icmpv4Message::TimestampReply { identifier, sequence, originate, receive, transmit }
     })
 }
 
@@ -397,10 +333,7 @@ mod tests {
     #[test]
     fn fragmentation_needed_carries_the_mtu() {
         let message = Icmpv4Message::parse(&[3, 4, 0, 0, 0, 0, 5, 0xdc]).unwrap();
-        let expected = Icmpv4Message::DestinationUnreachable {
-            code: UnreachableCode::FragmentationNeeded,
-            next_hop_mtu: 1500,
-        };
+        let expected = Icmpv4Message::DestinationUnreachable { code: UnreachableCode::FragmentationNeeded, next_hop_mtu: 1500 };
         assert_eq!(message, (expected, 8));
     }
 
@@ -408,52 +341,23 @@ mod tests {
     fn a_redirect_names_the_gateway() {
         let (message, _) = Icmpv4Message::parse(&[5, 1, 0, 0, 192, 0, 2, 1]).unwrap();
         let gateway = Ipv4Addr::new(192, 0, 2, 1);
-        assert_eq!(
-            message,
-            Icmpv4Message::Redirect {
-                code: RedirectCode::Host,
-                gateway
-            }
-        );
+        assert_eq!(message, Icmpv4Message::Redirect { code: RedirectCode::Host, gateway });
         assert!(message.is_error());
     }
 
     #[test]
     fn cut_messages_name_what_is_missing() {
         let error = |bytes: &[u8]| Icmpv4Message::parse(bytes).unwrap_err();
-        assert_eq!(
-            error(&[8, 0, 0, 0, 0, 0, 0]),
-            Malformed::new("ICMP", "rest of header", Reason::Truncated)
-        );
-        assert_eq!(
-            error(&[13, 0, 0, 0, 0, 0, 0, 0, 0]).field,
-            "originate timestamp"
-        );
+        assert_eq!(error(&[8, 0, 0, 0, 0, 0, 0]), Malformed::new("ICMP", "rest of header", Reason::Truncated));
+        assert_eq!(error(&[13, 0, 0, 0, 0, 0, 0, 0, 0]).field, "originate timestamp");
     }
 
     #[test]
     fn an_echo_with_a_strange_code_is_no_echo() {
         let (message, _) = Icmpv4Message::parse(&[8, 1, 0, 0, 1, 2, 3, 4]).unwrap();
-        assert_eq!(
-            message,
-            Icmpv4Message::Other {
-                kind: 8,
-                code: 1,
-                rest: [1, 2, 3, 4]
-            }
-        );
+        assert_eq!(message, Icmpv4Message::Other { kind: 8, code: 1, rest: [1, 2, 3, 4] });
         let (message, length) = Icmpv4Message::parse(&[13, 9, 0, 0, 1, 2, 3, 4]).unwrap();
-        assert_eq!(
-            (message, length),
-            (
-                Icmpv4Message::Other {
-                    kind: 13,
-                    code: 9,
-                    rest: [1, 2, 3, 4]
-                },
-                8
-            )
-        );
+        assert_eq!((message, length), (Icmpv4Message::Other { kind: 13, code: 9, rest: [1, 2, 3, 4] }, 8));
     }
 
     #[test]

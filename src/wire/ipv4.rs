@@ -80,9 +80,7 @@ impl Ipv4Header {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let header = Self::parse_quoted(bytes)?;
         header.check_lengths(bytes.len())?;
-        let is_intact = bytes
-            .get(..usize::from(header.header_length))
-            .is_some_and(|bytes| checksum::checksum(bytes) == 0);
+        let is_intact = bytes.get(..usize::from(header.header_length)).is_some_and(|bytes| checksum::checksum(bytes) == 0);
         if !is_intact {
             return Err(malformed("header checksum", Reason::Checksum));
         }
@@ -145,9 +143,7 @@ impl Ipv4Header {
 
     /// The payload without the link's padding, given the bytes that were parsed.
     pub fn payload<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes
-            .get(usize::from(self.header_length)..usize::from(self.total_length))
-            .unwrap_or_default()
+        bytes.get(usize::from(self.header_length)..usize::from(self.total_length)).unwrap_or_default()
     }
 
     /// Writes the header with its checksum into the first [`emitted_length`](Self::emitted_length) bytes of `out`;
@@ -157,8 +153,7 @@ impl Ipv4Header {
         let out = &mut out[..length];
         self.emit_fields(out, length);
         let checksum = checksum::checksum(out);
-        out[Self::CHECKSUM_OFFSET..Self::CHECKSUM_OFFSET + 2]
-            .copy_from_slice(&checksum.to_be_bytes());
+        out[Self::CHECKSUM_OFFSET..Self::CHECKSUM_OFFSET + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 
     fn emit_fields(&self, out: &mut [u8], length: usize) {
@@ -177,6 +172,7 @@ impl Ipv4Header {
     }
 
     fn fragment_word(&self) -> u16 {
+        debug_assert!(self.fragment_offset.is_multiple_of(Self::FRAGMENT_UNIT), "fragments begin at multiples of eight bytes");
         let flag = |is_set, bit| if is_set { bit } else { 0 };
         flag(self.dont_fragment, Self::DONT_FRAGMENT)
             | flag(self.more_fragments, Self::MORE_FRAGMENTS)
@@ -185,12 +181,7 @@ impl Ipv4Header {
 
     /// The pseudo-header sum for an upper-layer packet of `length` bytes between these addresses.
     pub fn pseudo_header(&self, length: u32) -> Checksum {
-        checksum::pseudo_header(
-            self.source.into(),
-            self.destination.into(),
-            self.protocol,
-            length,
-        )
+        checksum::pseudo_header(self.source.into(), self.destination.into(), self.protocol, length)
     }
 }
 
@@ -223,10 +214,7 @@ mod tests {
     use super::*;
     use crate::wire::testing::{bytes, config, mutate, mutations};
 
-    const HEADER: [u8; 20] = [
-        0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0,
-        0xc7,
-    ];
+    const HEADER: [u8; 20] = [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
 
     fn packet() -> Vec<u8> {
         let mut packet = HEADER.to_vec();
@@ -236,10 +224,7 @@ mod tests {
 
     #[track_caller]
     fn assert_refused(bytes: &[u8], field: &'static str, reason: Reason) {
-        assert_eq!(
-            Ipv4Header::parse(bytes),
-            Err(Malformed::new("IPv4", field, reason))
-        );
+        assert_eq!(Ipv4Header::parse(bytes), Err(Malformed::new("IPv4", field, reason)));
     }
 
     #[test]
@@ -279,12 +264,7 @@ mod tests {
     #[test]
     fn malformed_options_are_refused_even_under_a_right_checksum() {
         let options = Ipv4Options::from_bytes(&[7, 3, 4, 0x83]).unwrap();
-        let header = Ipv4Header {
-            total_length: 24,
-            header_length: 24,
-            options,
-            ..Ipv4Header::default()
-        };
+        let header = Ipv4Header { total_length: 24, header_length: 24, options, ..Ipv4Header::default() };
         let mut out = [0; 24];
         header.emit(&mut out);
         assert_refused(&out, "option length", Reason::Truncated);
@@ -295,10 +275,7 @@ mod tests {
     fn a_quoted_header_may_be_cut_and_changed() {
         let mut quoted = HEADER;
         quoted[8] = 0;
-        assert_eq!(
-            Ipv4Header::parse_quoted(&quoted).unwrap().total_length,
-            0x73
-        );
+        assert_eq!(Ipv4Header::parse_quoted(&quoted).unwrap().total_length, 0x73);
     }
 
     prop_compose! {

@@ -107,9 +107,7 @@ impl Ipv4Options {
             data.copy_from_slice(option.data);
             length += 2 + option.data.len();
         }
-        kept.get(..length)
-            .and_then(Self::from_bytes)
-            .unwrap_or_default()
+        kept.get(..length).and_then(Self::from_bytes).unwrap_or_default()
     }
 }
 
@@ -127,19 +125,14 @@ fn next_option<'a>(reader: &mut Reader<'a>) -> Result<Option<Ipv4Option<'a>>, Ma
 
 fn take_option<'a>(reader: &mut Reader<'a>, kind: u8) -> Result<Ipv4Option<'a>, Malformed> {
     let length = usize::from(reader.take_u8("option length")?);
-    let data_length = length
-        .checked_sub(2)
-        .ok_or_else(|| reader.malformed("option length", Reason::TooSmall))?;
+    let data_length = length.checked_sub(2).ok_or_else(|| reader.malformed("option length", Reason::TooSmall))?;
     let data = reader.take_slice(data_length, "option data")?;
     Ok(Ipv4Option { kind, data })
 }
 
 impl Default for Ipv4Options {
     fn default() -> Self {
-        Self {
-            bytes: [0; Self::MAXIMUM_LENGTH],
-            length: 0,
-        }
+        Self { bytes: [0; Self::MAXIMUM_LENGTH], length: 0 }
     }
 }
 
@@ -163,10 +156,7 @@ mod tests {
     #[test]
     fn padding_is_skipped_and_the_end_is_the_end() {
         let options = options(&[1, 7, 3, 4, 1, 1, 148, 4, 0, 0, 0, 9]);
-        let kinds: Vec<_> = options
-            .iter()
-            .map(|option| (option.kind, option.data.to_vec()))
-            .collect();
+        let kinds: Vec<_> = options.iter().map(|option| (option.kind, option.data.to_vec())).collect();
         assert_eq!(kinds, [(7, vec![4]), (148, vec![0, 0])]);
         assert_eq!(options.validate(), Ok(()));
     }
@@ -174,10 +164,7 @@ mod tests {
     #[test]
     fn malformed_lengths_end_the_walk() {
         let refused = |bytes: &[u8], field, reason| {
-            assert_eq!(
-                options(bytes).validate(),
-                Err(Malformed::new("IPv4", field, reason))
-            );
+            assert_eq!(options(bytes).validate(), Err(Malformed::new("IPv4", field, reason)));
             assert_eq!(options(bytes).iter().count(), 0);
         };
         refused(&[7, 0, 0, 0], "option length", Reason::TooSmall);
@@ -190,10 +177,7 @@ mod tests {
     fn later_fragments_carry_the_copied_ones() {
         let all = options(&[7, 3, 4, 131, 3, 4, 68, 4, 5, 0]);
         assert_eq!(all.for_later_fragments(), options(&[131, 3, 4, 0]));
-        assert_eq!(
-            Ipv4Options::ROUTER_ALERT.for_later_fragments(),
-            Ipv4Options::ROUTER_ALERT
-        );
+        assert_eq!(Ipv4Options::ROUTER_ALERT.for_later_fragments(), Ipv4Options::ROUTER_ALERT);
         assert!(options(&[7, 3, 4]).for_later_fragments().is_empty());
     }
 

@@ -55,16 +55,7 @@ impl TcpHeader {
         let header_length = usize::from(offset_and_flags >> 12) * 4;
         let options = parse_options(&mut reader, header_length)?;
         let flags = TcpFlags(offset_and_flags & TcpFlags::ALL.0);
-        let header = Self {
-            source_port,
-            destination_port,
-            sequence,
-            acknowledgement,
-            flags,
-            window,
-            urgent_pointer,
-            options,
-        };
+        let header = Self { source_port, destination_port, sequence, acknowledgement, flags, window, urgent_pointer, options };
         Ok((header, header_length))
     }
 
@@ -73,11 +64,7 @@ impl TcpHeader {
         let mut reader = Reader::new("TCP", bytes);
         let source_port = reader.take_u16("source port")?;
         let destination_port = reader.take_u16("destination port")?;
-        Ok((
-            source_port,
-            destination_port,
-            SequenceNumber(reader.take_u32("sequence number")?),
-        ))
+        Ok((source_port, destination_port, SequenceNumber(reader.take_u32("sequence number")?)))
     }
 
     /// Bytes that `emit` writes: 20 and the options, padded to a multiple of four.
@@ -112,9 +99,7 @@ impl TcpHeader {
 }
 
 fn parse_options(reader: &mut Reader<'_>, header_length: usize) -> Result<TcpOptions, Malformed> {
-    let length = header_length
-        .checked_sub(TcpHeader::MINIMUM_LENGTH)
-        .ok_or_else(|| reader.malformed("data offset", Reason::TooSmall))?;
+    let length = header_length.checked_sub(TcpHeader::MINIMUM_LENGTH).ok_or_else(|| reader.malformed("data offset", Reason::TooSmall))?;
     let Ok(bytes) = reader.take_slice(length, "options") else {
         return Err(reader.malformed("data offset", Reason::TooLarge));
     };
@@ -246,25 +231,13 @@ mod tests {
             flags: TcpFlags::SYN_ACK | TcpFlags::AE,
             window: 0x0d0e,
             urgent_pointer: 0x0f10,
-            options: TcpOptions {
-                maximum_segment_size: Some(1460),
-                ..TcpOptions::default()
-            },
+            options: TcpOptions { maximum_segment_size: Some(1460), ..TcpOptions::default() },
         };
         let mut out = [0xa5; 24];
         header.emit(&mut out);
-        assert_eq!(
-            out,
-            [
-                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x61, 0x12, 13, 14, 0, 0, 15, 16, 2, 4, 5,
-                0xb4
-            ]
-        );
+        assert_eq!(out, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x61, 0x12, 13, 14, 0, 0, 15, 16, 2, 4, 5, 0xb4]);
         assert_eq!(TcpHeader::parse(&out), Ok((header, 24)));
-        assert_eq!(
-            TcpHeader::parse_quoted(&out[..8]),
-            Ok((0x0102, 0x0304, SequenceNumber(0x0506_0708)))
-        );
+        assert_eq!(TcpHeader::parse_quoted(&out[..8]), Ok((0x0102, 0x0304, SequenceNumber(0x0506_0708))));
     }
 
     #[test]
@@ -274,41 +247,24 @@ mod tests {
             bytes[12] = words << 4;
             TcpHeader::parse(&bytes)
         };
-        assert_eq!(
-            with_offset(4),
-            Err(Malformed::new("TCP", "data offset", Reason::TooSmall))
-        );
-        assert_eq!(
-            with_offset(6),
-            Err(Malformed::new("TCP", "data offset", Reason::TooLarge))
-        );
+        assert_eq!(with_offset(4), Err(Malformed::new("TCP", "data offset", Reason::TooSmall)));
+        assert_eq!(with_offset(6), Err(Malformed::new("TCP", "data offset", Reason::TooLarge)));
         assert_eq!(with_offset(5), Ok((TcpHeader::default(), 20)));
-        assert_eq!(
-            TcpHeader::parse(&[0; 13]),
-            Err(Malformed::new("TCP", "data offset", Reason::Truncated))
-        );
+        assert_eq!(TcpHeader::parse(&[0; 13]), Err(Malformed::new("TCP", "data offset", Reason::Truncated)));
     }
 
     #[test]
     fn flags_read_as_tcpdump_writes_them() {
         assert_eq!(TcpFlags::SYN_ACK.to_string(), "[S.]");
-        assert_eq!(
-            (TcpFlags::FIN | TcpFlags::PSH | TcpFlags::ACK).to_string(),
-            "[FP.]"
-        );
+        assert_eq!((TcpFlags::FIN | TcpFlags::PSH | TcpFlags::ACK).to_string(), "[FP.]");
         assert_eq!(TcpFlags::NONE.to_string(), "[none]");
-        assert!(
-            TcpFlags::SYN_ACK.contains(TcpFlags::ACK) && !TcpFlags::ACK.contains(TcpFlags::SYN_ACK)
-        );
+        assert!(TcpFlags::SYN_ACK.contains(TcpFlags::ACK) && !TcpFlags::ACK.contains(TcpFlags::SYN_ACK));
         assert_eq!(TcpFlags::SYN_ACK & !TcpFlags::ACK, TcpFlags::SYN);
     }
 
     #[test]
     fn syn_and_fin_take_sequence_space() {
-        let with = |flags| TcpHeader {
-            flags,
-            ..TcpHeader::default()
-        };
+        let with = |flags| TcpHeader { flags, ..TcpHeader::default() };
         assert_eq!(with(TcpFlags::SYN | TcpFlags::FIN).segment_length(10), 12);
         assert_eq!(with(TcpFlags::ACK).segment_length(10), 10);
     }

@@ -1,12 +1,14 @@
 //! TCP options (RFC 9293 §3.2 and the RFC of each).
 //!
-//! Owns: the options this stack understands, their layout, and the safe walk over everyone else's. Refuses: what they
-//! mean for a connection. Whether an option is allowed on this segment (maximum segment size, window scale and
+//! Owns: the options this stack understands, their layout, and the safe walk over everyone else's; the larger values are in
+//! [`sack`](super::sack) and [`fast_open`](super::fast_open). Refuses: what they mean for a connection. Whether an option is allowed on this segment (maximum segment size, window scale and
 //! SACK-permitted count on a SYN only) and where its value is clamped (a shift count above 14, RFC 7323 §2.3) is up to the
 //! user.
 
 use super::cursor::{Reader, Writer};
 use super::error::{Malformed, Reason};
+use super::fast_open::FastOpenCookie;
+use super::sack::{SackBlock, SackBlocks};
 use super::sequence::SequenceNumber;
 
 /// The options of one segment; the default has none.
@@ -35,119 +37,6 @@ pub struct Timestamps {
     pub value: u32,
     /// TSecr: the latest value of the other side; with ACK only.
     pub echo_reply: u32,
-}
-
-/// One range of received data: `left` is the first number in it, `right` the first behind it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SackBlock {
-    /// First sequence number of the block.
-    pub left: SequenceNumber,
-    /// Sequence number that follows the last of the block.
-    pub right: SequenceNumber,
-}
-
-/// Up to four SACK blocks, in the order of the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SackBlocks {
-    /// Blocks beyond `length` are zero, so that derived equality is right.
-    blocks: [SackBlock; Self::CAPACITY],
-    length: u8,
-}
-
-impl SackBlocks {
-    /// What 40 bytes of options hold; with timestamps only three fit (RFC 2018 §3).
-    pub const CAPACITY: usize = 4;
-
-    /// Appends a block; returns whether there was room for it.
-    pub fn push(&mut self, block: SackBlock) -> bool {
-        let Some(space) = self.blocks.get_mut(usize::from(self.length)) else {
-            return false;
-        };
-        *space = block;
-        self.length += 1;
-        true
-    }
-
-    /// The blocks in the order of the wire.
-    pub fn as_slice(&self) -> &[SackBlock] {
-        self.blocks.get(..self.len()).unwrap_or_default()
-    }
-
-    /// The blocks in the order of the wire.
-    pub fn iter(&self) -> std::slice::Iter<'_, SackBlock> {
-        self.as_slice().iter()
-    }
-
-    /// How many there are.
-    pub const fn len(&self) -> usize {
-        self.length as usize
-    }
-
-    /// Whether there is none.
-    pub const fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-}
-
-impl<'a> IntoIterator for &'a SackBlocks {
-    type Item = &'a SackBlock;
-    type IntoIter = std::slice::Iter<'a, SackBlock>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-/// Takes as many as there is room for.
-impl FromIterator<SackBlock> for SackBlocks {
-    fn from_iter<I: IntoIterator<Item = SackBlock>>(blocks: I) -> Self {
-        let mut taken = Self::default();
-        blocks.into_iter().take(Self::CAPACITY).for_each(|block| {
-            taken.push(block);
-        });
-        taken
-    }
-}
-
-/// A Fast Open cookie: 4 to 16 bytes, an even number of them, or none at all in a request (RFC 7413 §4.1.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FastOpenCookie {
-    /// Bytes beyond `length` are zero, so that derived equality is right.
-    bytes: [u8; Self::MAXIMUM_LENGTH],
-    length: u8,
-}
-
-impl FastOpenCookie {
-    /// The longest cookie in bytes.
-    pub const MAXIMUM_LENGTH: usize = 16;
-    /// The empty cookie, which asks for one.
-    pub const REQUEST: Self = Self {
-        bytes: [0; Self::MAXIMUM_LENGTH],
-        length: 0,
-    };
-
-    /// A cookie with these bytes; `None` if it may not have this length.
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        let is_allowed = bytes.is_empty() || bytes.len() >= 4 && bytes.len().is_multiple_of(2);
-        let mut cookie = Self {
-            length: bytes.len() as u8,
-            ..Self::REQUEST
-        };
-        cookie.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        is_allowed.then_some(cookie)
-    }
-
-    /// The cookie's bytes; empty in a request.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
-    }
-
-    /// Whether this asks for a cookie rather than being one.
-    pub const fn is_request(&self) -> bool {
-        self.length == 0
-    }
 }
 
 // Option kinds (IANA "TCP Option Kind Numbers").
@@ -188,16 +77,10 @@ impl TcpOptions {
     fn take(&mut self, reader: &mut Reader<'_>, kind: u8) -> Result<(), Malformed> {
         let name = option_name(kind);
         let length = usize::from(reader.take_u8(name)?);
-        let data_length = length
-            .checked_sub(2)
-            .ok_or_else(|| reader.malformed(name, Reason::TooSmall))?;
+        let data_length = length.checked_sub(2).ok_or_else(|| reader.malformed(name, Reason::TooSmall))?;
         let mut data = Reader::new("TCP", reader.take_slice(data_length, name)?);
         self.set(kind, &mut data)?;
-        if data.is_empty() {
-            Ok(())
-        } else {
-            Err(reader.malformed(name, Reason::TooLarge))
-        }
+        if data.is_empty() { Ok(()) } else { Err(reader.malformed(name, Reason::TooLarge)) }
     }
 
     /// Takes what the option needs out of `data`; what is left over then makes it malformed.
@@ -209,10 +92,7 @@ impl TcpOptions {
             SACK_PERMITTED => self.sack_permitted = true,
             SACK => self.sack = take_sack(data)?,
             TIMESTAMPS => {
-                self.timestamps = Some(Timestamps {
-                    value: data.take_u32(name)?,
-                    echo_reply: data.take_u32(name)?,
-                });
+                self.timestamps = Some(Timestamps { value: data.take_u32(name)?, echo_reply: data.take_u32(name)? });
             }
             USER_TIMEOUT => self.user_timeout = Some(data.take_u16(name)?),
             FAST_OPEN => self.fast_open = FastOpenCookie::new(take_all(data)).or(self.fast_open),
@@ -275,11 +155,7 @@ impl TcpOptions {
             }
             return;
         };
-        let [first, second] = if self.sack_permitted {
-            [SACK_PERMITTED, 2]
-        } else {
-            [NO_OPERATION; 2]
-        };
+        let [first, second] = if self.sack_permitted { [SACK_PERMITTED, 2] } else { [NO_OPERATION; 2] };
         let mut option = [0; Self::TIMESTAMPS_LENGTH];
         let mut writer = Writer::new(&mut option);
         writer.put(&[first, second, TIMESTAMPS, 10]);
@@ -361,16 +237,11 @@ pub(super) mod strategies {
 
     fn any_cookie() -> impl Strategy<Value = FastOpenCookie> {
         let length = prop_oneof![Just(0_usize), (2..=8_usize).prop_map(|half| 2 * half)];
-        length
-            .prop_flat_map(|length| vec(any::<u8>(), length))
-            .prop_map(|bytes| FastOpenCookie::new(&bytes).unwrap())
+        length.prop_flat_map(|length| vec(any::<u8>(), length)).prop_map(|bytes| FastOpenCookie::new(&bytes).unwrap())
     }
 
     fn any_blocks() -> impl Strategy<Value = SackBlocks> {
-        let block = any::<(u32, u32)>().prop_map(|(left, right)| SackBlock {
-            left: left.into(),
-            right: right.into(),
-        });
+        let block = any::<(u32, u32)>().prop_map(|(left, right)| SackBlock { left: left.into(), right: right.into() });
         vec(block, 0..=4).prop_map(SackBlocks::from_iter)
     }
 
@@ -411,16 +282,10 @@ mod tests {
     use super::*;
     use crate::wire::testing::{bytes, config};
 
-    const STAMPS: Timestamps = Timestamps {
-        value: 0x0102_0304,
-        echo_reply: 0x0506_0708,
-    };
+    const STAMPS: Timestamps = Timestamps { value: 0x0102_0304, echo_reply: 0x0506_0708 };
 
     fn block(left: u32, right: u32) -> SackBlock {
-        SackBlock {
-            left: SequenceNumber(left),
-            right: SequenceNumber(right),
-        }
+        SackBlock { left: SequenceNumber(left), right: SequenceNumber(right) }
     }
 
     fn emitted(options: &TcpOptions) -> Vec<u8> {
@@ -431,10 +296,7 @@ mod tests {
 
     #[track_caller]
     fn assert_refused(bytes: &[u8], field: &'static str, reason: Reason) {
-        assert_eq!(
-            TcpOptions::parse(bytes),
-            Err(Malformed::new("TCP", field, reason))
-        );
+        assert_eq!(TcpOptions::parse(bytes), Err(Malformed::new("TCP", field, reason)));
     }
 
     #[test]
@@ -446,142 +308,66 @@ mod tests {
             timestamps: Some(STAMPS),
             ..TcpOptions::default()
         };
-        let expected = [
-            2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 3, 7,
-        ];
+        let expected = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 3, 7];
         assert_eq!(emitted(&options), expected);
-        let options = TcpOptions {
-            timestamps: None,
-            ..options
-        };
+        let options = TcpOptions { timestamps: None, ..options };
         assert_eq!(emitted(&options), [2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7]);
     }
 
     #[test]
     fn timestamps_alone_follow_rfc_7323_appendix_a() {
-        let options = TcpOptions {
-            timestamps: Some(STAMPS),
-            ..TcpOptions::default()
-        };
+        let options = TcpOptions { timestamps: Some(STAMPS), ..TcpOptions::default() };
         assert_eq!(emitted(&options), [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]
     fn only_three_blocks_fit_beside_timestamps() {
         let blocks = [block(1, 2), block(3, 4), block(5, 6), block(7, 8)];
-        let options = TcpOptions {
-            sack: blocks.into_iter().collect(),
-            ..TcpOptions::default()
-        };
-        assert_eq!(
-            TcpOptions::parse(&emitted(&options))
-                .unwrap()
-                .sack
-                .as_slice(),
-            blocks
-        );
+        let options = TcpOptions { sack: blocks.into_iter().collect(), ..TcpOptions::default() };
+        assert_eq!(TcpOptions::parse(&emitted(&options)).unwrap().sack.as_slice(), blocks);
         assert_eq!(options.length(), 36);
-        let options = TcpOptions {
-            timestamps: Some(STAMPS),
-            ..options
-        };
-        assert_eq!(
-            TcpOptions::parse(&emitted(&options))
-                .unwrap()
-                .sack
-                .as_slice(),
-            &blocks[..3]
-        );
+        let options = TcpOptions { timestamps: Some(STAMPS), ..options };
+        assert_eq!(TcpOptions::parse(&emitted(&options)).unwrap().sack.as_slice(), &blocks[..3]);
         assert_eq!(options.length(), 40);
     }
 
     #[test]
     fn cookies_are_padded_in_front() {
         let fast_open = FastOpenCookie::new(&[1, 2, 3, 4, 5, 6, 7, 8]);
-        let options = TcpOptions {
-            fast_open,
-            ..TcpOptions::default()
-        };
+        let options = TcpOptions { fast_open, ..TcpOptions::default() };
         assert_eq!(emitted(&options), [1, 1, 34, 10, 1, 2, 3, 4, 5, 6, 7, 8]);
-        let options = TcpOptions {
-            fast_open: Some(FastOpenCookie::REQUEST),
-            ..TcpOptions::default()
-        };
+        let options = TcpOptions { fast_open: Some(FastOpenCookie::REQUEST), ..TcpOptions::default() };
         assert_eq!(emitted(&options), [1, 1, 34, 2]);
-        let options = TcpOptions {
-            fast_open: FastOpenCookie::new(&[9; 6]),
-            ..TcpOptions::default()
-        };
+        let options = TcpOptions { fast_open: FastOpenCookie::new(&[9; 6]), ..TcpOptions::default() };
         assert_eq!(emitted(&options), [34, 8, 9, 9, 9, 9, 9, 9]);
     }
 
     #[test]
     fn cookies_of_a_bad_length_are_ignored() {
-        for bytes in [
-            &[34, 3, 1][..],
-            &[34, 4, 1, 1],
-            &[34, 7, 1, 2, 3, 4, 5],
-            &[34; 34],
-        ] {
-            assert_eq!(
-                TcpOptions::parse(bytes),
-                Ok(TcpOptions::default()),
-                "{bytes:?}"
-            );
+        for bytes in [&[34, 3, 1][..], &[34, 4, 1, 1], &[34, 7, 1, 2, 3, 4, 5], &[34; 34]] {
+            assert_eq!(TcpOptions::parse(bytes), Ok(TcpOptions::default()), "{bytes:?}");
         }
-        assert!(
-            TcpOptions::parse(&[34, 2])
-                .unwrap()
-                .fast_open
-                .unwrap()
-                .is_request()
-        );
+        assert!(TcpOptions::parse(&[34, 2]).unwrap().fast_open.unwrap().is_request());
     }
 
     #[test]
     fn unknown_options_are_skipped_and_the_end_is_the_end() {
         let options = TcpOptions::parse(&[1, 253, 4, 0, 0, 19, 2, 3, 3, 20, 0, 2, 0, 9]).unwrap();
-        assert_eq!(
-            options,
-            TcpOptions {
-                window_scale: Some(20),
-                ..TcpOptions::default()
-            }
-        );
+        assert_eq!(options, TcpOptions { window_scale: Some(20), ..TcpOptions::default() });
     }
 
     #[test]
     fn illegal_lengths_are_refused_by_name() {
-        assert_refused(
-            &[2, 0, 5, 0xb4],
-            "maximum segment size option",
-            Reason::TooSmall,
-        );
-        assert_refused(
-            &[2, 1, 5, 0xb4],
-            "maximum segment size option",
-            Reason::TooSmall,
-        );
+        assert_refused(&[2, 0, 5, 0xb4], "maximum segment size option", Reason::TooSmall);
+        assert_refused(&[2, 1, 5, 0xb4], "maximum segment size option", Reason::TooSmall);
         assert_refused(&[2, 3, 5], "maximum segment size option", Reason::Truncated);
-        assert_refused(
-            &[2, 5, 5, 0xb4, 0],
-            "maximum segment size option",
-            Reason::TooLarge,
-        );
+        assert_refused(&[2, 5, 5, 0xb4, 0], "maximum segment size option", Reason::TooLarge);
         assert_refused(&[3, 4, 1, 1], "window scale option", Reason::TooLarge);
         assert_refused(&[4, 3, 1], "SACK-permitted option", Reason::TooLarge);
         assert_refused(&[5, 2], "SACK option", Reason::Truncated);
-        assert_refused(
-            &[5, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            "SACK option",
-            Reason::Truncated,
-        );
+        assert_refused(&[5, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0], "SACK option", Reason::Truncated);
         assert_refused(&[5, 42], "SACK option", Reason::Truncated);
-        assert_refused(
-            &[8, 9, 0, 0, 0, 0, 0, 0, 0],
-            "timestamps option",
-            Reason::Truncated,
-        );
+        assert_refused(&[8, 9, 0, 0, 0, 0, 0, 0, 0], "timestamps option", Reason::Truncated);
         assert_refused(&[28, 3, 0], "user timeout option", Reason::Truncated);
         assert_refused(&[253, 0], "unknown option", Reason::TooSmall);
         assert_refused(&[1, 253], "unknown option", Reason::Truncated);

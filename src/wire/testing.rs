@@ -7,12 +7,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 /// Few enough cases that the folder's tests take seconds in a debug build; a fixed seed, so that a run repeats.
 pub(crate) fn config() -> Config {
-    Config {
-        cases: 256,
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(0x0048_6f70_6c69_6e65),
-        ..Config::default()
-    }
+    Config { cases: 1000, failure_persistence: None, rng_seed: RngSeed::Fixed(0x0048_6f70_6c69_6e65), ..Config::default() }
 }
 
 /// Any bytes at all, up to `longest`.
@@ -33,11 +28,7 @@ pub(crate) enum Mutation {
 pub(crate) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     let one = prop_oneof![
         any::<Index>().prop_map(Mutation::Truncate),
-        (
-            any::<Index>(),
-            prop_oneof![Just(0), Just(1), Just(0xff), any::<u8>()]
-        )
-            .prop_map(|(at, byte)| Mutation::Replace(at, byte)),
+        (any::<Index>(), prop_oneof![Just(0), Just(1), Just(0xff), any::<u8>()]).prop_map(|(at, byte)| Mutation::Replace(at, byte)),
         (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Mutation::Flip(at, bit)),
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Insert(at, byte)),
     ];

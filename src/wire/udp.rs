@@ -49,9 +49,7 @@ impl UdpHeader {
 
     /// The payload, given the bytes that were parsed.
     pub fn payload<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes
-            .get(Self::LENGTH..usize::from(self.length))
-            .unwrap_or_default()
+        bytes.get(Self::LENGTH..usize::from(self.length)).unwrap_or_default()
     }
 
     /// Writes the first [`LENGTH`](Self::LENGTH) bytes of `out`; panics if it is shorter.
@@ -73,18 +71,9 @@ mod tests {
 
     #[test]
     fn length_is_checked_both_ways() {
-        assert_eq!(
-            UdpHeader::parse(&[0, 1, 0, 2, 0, 7, 0, 0]).unwrap_err(),
-            Malformed::new("UDP", "length", Reason::TooSmall)
-        );
-        assert_eq!(
-            UdpHeader::parse(&[0, 1, 0, 2, 0, 9, 0, 0]).unwrap_err(),
-            Malformed::new("UDP", "length", Reason::TooLarge)
-        );
-        assert_eq!(
-            UdpHeader::parse(&[0, 1, 0, 2, 0, 8, 0]).unwrap_err(),
-            Malformed::new("UDP", "checksum", Reason::Truncated)
-        );
+        assert_eq!(UdpHeader::parse(&[0, 1, 0, 2, 0, 7, 0, 0]).unwrap_err(), Malformed::new("UDP", "length", Reason::TooSmall));
+        assert_eq!(UdpHeader::parse(&[0, 1, 0, 2, 0, 9, 0, 0]).unwrap_err(), Malformed::new("UDP", "length", Reason::TooLarge));
+        assert_eq!(UdpHeader::parse(&[0, 1, 0, 2, 0, 8, 0]).unwrap_err(), Malformed::new("UDP", "checksum", Reason::Truncated));
     }
 
     #[test]
@@ -92,12 +81,7 @@ mod tests {
         let bytes = [0, 1, 0, 2, 0, 10, 0, 0, 7, 8, 9];
         let header = UdpHeader::parse(&bytes).unwrap();
         assert_eq!(header.payload(&bytes), [7, 8]);
-        assert!(
-            UdpHeader::parse_quoted(&bytes[..8])
-                .unwrap()
-                .payload(&bytes[..8])
-                .is_empty()
-        );
+        assert!(UdpHeader::parse_quoted(&bytes[..8]).unwrap().payload(&bytes[..8]).is_empty());
     }
 
     proptest! {

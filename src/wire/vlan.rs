@@ -27,10 +27,7 @@ impl VlanTag {
         let mut reader = Reader::new("802.1Q", bytes);
         let control = reader.take_u16("tag control information")?;
         let ethertype = EtherType(reader.take_u16("type")?);
-        Ok(Self {
-            ethertype,
-            ..Self::from_control(control)
-        })
+        Ok(Self { ethertype, ..Self::from_control(control) })
     }
 
     /// A tag from its control information alone, as devices report it beside the frame; the type is left zero.
@@ -45,9 +42,7 @@ impl VlanTag {
 
     /// The control information: priority, drop eligibility and identifier in 16 bits.
     pub fn control(&self) -> u16 {
-        u16::from(self.priority & 7) << 13
-            | u16::from(self.drop_eligible) << 12
-            | self.identifier & Self::IDENTIFIER_MASK
+        u16::from(self.priority & 7) << 13 | u16::from(self.drop_eligible) << 12 | self.identifier & Self::IDENTIFIER_MASK
     }
 
     /// Writes the first [`LENGTH`](Self::LENGTH) bytes of `out`; panics if it is shorter.
@@ -68,19 +63,8 @@ mod tests {
     #[test]
     fn fields_lie_where_the_standard_says() {
         let tag = VlanTag::parse(&[0xb0, 0x64, 0x08, 0x00]).unwrap();
-        assert_eq!(
-            tag,
-            VlanTag {
-                priority: 5,
-                drop_eligible: true,
-                identifier: 100,
-                ethertype: EtherType::IPV4
-            }
-        );
-        assert_eq!(
-            VlanTag::parse(&[0xb0, 0x64, 0x08]).unwrap_err().field,
-            "type"
-        );
+        assert_eq!(tag, VlanTag { priority: 5, drop_eligible: true, identifier: 100, ethertype: EtherType::IPV4 });
+        assert_eq!(VlanTag::parse(&[0xb0, 0x64, 0x08]).unwrap_err().field, "type");
     }
 
     proptest! {

@@ -16,10 +16,7 @@ pub(super) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     pub(super) const fn new(message: &'a [u8]) -> Self {
-        Self {
-            message,
-            reader: Reader::new(PROTOCOL, message),
-        }
+        Self { message, reader: Reader::new(PROTOCOL, message) }
     }
 
     const fn position(&self) -> usize {
@@ -27,11 +24,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// A decoder over the next `length` bytes, which can still follow pointers to what was before them.
-    pub(super) fn take_part(
-        &mut self,
-        length: usize,
-        field: &'static str,
-    ) -> Result<Self, Malformed> {
+    pub(super) fn take_part(&mut self, length: usize, field: &'static str) -> Result<Self, Malformed> {
         let reader = Reader::new(PROTOCOL, self.reader.take_slice(length, field)?);
         let message = self.message.get(..self.position()).unwrap_or_default();
         Ok(Self { message, reader })
@@ -50,10 +43,7 @@ impl<'a> Decoder<'a> {
                 return Ok(builder.finish());
             };
             let target = usize::from(target);
-            let segment = self
-                .message
-                .get(target..segment_start)
-                .filter(|segment| !segment.is_empty());
+            let segment = self.message.get(target..segment_start).filter(|segment| !segment.is_empty());
             let segment = segment.ok_or(Malformed::new(PROTOCOL, field, Reason::Invalid))?;
             segment_start = target;
             pointer = take_labels(&mut Reader::new(PROTOCOL, segment), &mut builder, field)?;
@@ -65,20 +55,14 @@ impl<'a> Decoder<'a> {
 const MAXIMUM_POINTERS: usize = 128;
 
 /// Reads labels up to the root's, or up to a pointer, whose target is returned.
-fn take_labels(
-    reader: &mut Reader<'_>,
-    builder: &mut NameBuilder,
-    field: &'static str,
-) -> Result<Option<u16>, Malformed> {
+fn take_labels(reader: &mut Reader<'_>, builder: &mut NameBuilder, field: &'static str) -> Result<Option<u16>, Malformed> {
     loop {
         let first = reader.take_u8(field)?;
         match first {
             0 => return Ok(None),
             1..=0x3f => {
                 let label = reader.take_slice(usize::from(first), field)?;
-                builder
-                    .push(label)
-                    .map_err(|error| malformed_name(field, error))?;
+                builder.push(label).map_err(|error| malformed_name(field, error))?;
             }
             0x40..=0xbf => return Err(reader.malformed(field, Reason::Invalid)),
             0xc0.. => {
@@ -92,9 +76,7 @@ fn take_labels(
 const fn malformed_name(field: &'static str, error: ParseNameError) -> Malformed {
     let reason = match error {
         ParseNameError::LabelTooLong | ParseNameError::TooLong => Reason::TooLarge,
-        ParseNameError::EmptyLabel | ParseNameError::BadEscape | ParseNameError::NotAscii => {
-            Reason::Invalid
-        }
+        ParseNameError::EmptyLabel | ParseNameError::BadEscape | ParseNameError::NotAscii => Reason::Invalid,
     };
     Malformed::new(PROTOCOL, field, reason)
 }
@@ -106,10 +88,7 @@ mod tests {
     fn name_at(message: &[u8], position: usize) -> Result<String, Reason> {
         let mut decoder = Decoder::new(message);
         decoder.reader.take_slice(position, "skipped").unwrap();
-        decoder
-            .take_name("name")
-            .map(|name| name.to_string())
-            .map_err(|error| error.reason)
+        decoder.take_name("name").map(|name| name.to_string()).map_err(|error| error.reason)
     }
 
     #[test]
@@ -154,10 +133,7 @@ mod tests {
             message.extend((0xc000 | previous).to_be_bytes());
             previous = position;
         }
-        assert_eq!(
-            name_at(&message, usize::from(previous)),
-            Err(Reason::TooLarge)
-        );
+        assert_eq!(name_at(&message, usize::from(previous)), Err(Reason::TooLarge));
     }
 
     #[test]

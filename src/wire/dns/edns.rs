@@ -52,12 +52,7 @@ impl Edns {
         let flags = if self.dnssec_ok { Self::DNSSEC_OK } else { 0 };
         let ttl = u32::from_be_bytes([self.extended_response_code, self.version, 0, 0]) | flags;
         let data = RecordData::Opt(self.options);
-        Record {
-            name: Name::root(),
-            class: RecordClass(self.udp_payload_size),
-            ttl,
-            data,
-        }
+        Record { name: Name::root(), class: RecordClass(self.udp_payload_size), ttl, data }
     }
 
     /// The largest UDP payload the sender takes, in bytes, with the least that everyone must take.
@@ -93,10 +88,7 @@ impl EdnsOption {
         while !decoder.reader.is_empty() {
             let code = decoder.reader.take_u16("EDNS option code")?;
             let length = decoder.reader.take_u16("EDNS option length")?;
-            let data = decoder
-                .reader
-                .take_slice(usize::from(length), "EDNS option data")?
-                .to_vec();
+            let data = decoder.reader.take_slice(usize::from(length), "EDNS option data")?.to_vec();
             options.push(Self { code, data });
         }
         Ok(options)
@@ -126,17 +118,8 @@ mod tests {
 
     #[test]
     fn fields_lie_where_the_rfc_says() {
-        let options = vec![EdnsOption {
-            code: 10,
-            data: vec![1, 2],
-        }];
-        let edns = Edns {
-            udp_payload_size: 4096,
-            extended_response_code: 1,
-            version: 0,
-            dnssec_ok: true,
-            options,
-        };
+        let options = vec![EdnsOption { code: 10, data: vec![1, 2] }];
+        let edns = Edns { udp_payload_size: 4096, extended_response_code: 1, version: 0, dnssec_ok: true, options };
         let record = edns.clone().into_record();
         assert_eq!((record.class.0, record.ttl), (4096, 0x0100_8000));
         assert_eq!(Edns::from_record(&record), Some(edns));
@@ -146,10 +129,7 @@ mod tests {
 
     #[test]
     fn small_sizes_count_as_512() {
-        let edns = Edns {
-            udp_payload_size: 100,
-            ..Edns::default()
-        };
+        let edns = Edns { udp_payload_size: 100, ..Edns::default() };
         assert_eq!(edns.effective_udp_payload_size(), 512);
     }
 }

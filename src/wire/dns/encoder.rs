@@ -58,10 +58,7 @@ impl Encoder {
 
     /// Pointers have 14 bits; what stands behind that cannot be pointed to.
     fn remember(&mut self, key: Vec<u8>) {
-        if let Some(position) = u16::try_from(self.len())
-            .ok()
-            .filter(|position| *position < POINTER_LIMIT)
-        {
+        if let Some(position) = u16::try_from(self.len()).ok().filter(|position| *position < POINTER_LIMIT) {
             self.positions.insert(key, position);
         }
     }
@@ -93,8 +90,7 @@ impl Encoder {
     /// Forgets everything written since `mark`.
     pub(super) fn return_to(&mut self, mark: Mark) {
         self.bytes.truncate(mark.0);
-        self.positions
-            .retain(|_, position| usize::from(*position) < mark.0);
+        self.positions.retain(|_, position| usize::from(*position) < mark.0);
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
@@ -111,9 +107,7 @@ mod tests {
 
     fn encoded(names: &[&str]) -> Vec<u8> {
         let mut encoder = Encoder::default();
-        names
-            .iter()
-            .for_each(|name| encoder.put_name(&name.parse().unwrap()));
+        names.iter().for_each(|name| encoder.put_name(&name.parse().unwrap()));
         encoder.finish()
     }
 
@@ -125,10 +119,7 @@ mod tests {
 
     #[test]
     fn case_does_not_hinder_compression() {
-        assert_eq!(
-            encoded(&["lab.test", "LAB.Test"]),
-            b"\x03lab\x04test\0\xc0\x00"
-        );
+        assert_eq!(encoded(&["lab.test", "LAB.Test"]), b"\x03lab\x04test\0\xc0\x00");
     }
 
     #[test]

@@ -186,10 +186,7 @@ mod tests {
         };
         assert_eq!(header, expected);
         let error = Header::parse(&[0; 11]).unwrap_err();
-        assert_eq!(
-            error,
-            Malformed::new("DNS", "additional count", Reason::Truncated)
-        );
+        assert_eq!(error, Malformed::new("DNS", "additional count", Reason::Truncated));
     }
 
     proptest! {

@@ -1,12 +1,14 @@
 //! Whole messages (RFC 1035 §4.1).
 //!
-//! Owns: the four sections, their limits of size, queries and responses as they are commonly built.
+//! Owns: the four sections, queries and responses as they are commonly built. What to leave out of a message that is too long
+//! is in `packer`.
 
 use super::decoder::{Decoder, PROTOCOL};
-use super::edns::{Edns, EdnsOption};
+use super::edns::Edns;
 use super::encoder::Encoder;
 use super::header::{Header, ResponseCode};
 use super::name::Name;
+use super::packer::Packer;
 use super::record::{Record, RecordClass, RecordType};
 use super::record_data::RecordData;
 use crate::wire::error::{Malformed, Reason};
@@ -54,11 +56,7 @@ pub struct Question {
 impl Question {
     /// An Internet question.
     pub const fn new(name: Name, kind: RecordType) -> Self {
-        Self {
-            name,
-            kind,
-            class: RecordClass::INTERNET,
-        }
+        Self { name, kind, class: RecordClass::INTERNET }
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -69,7 +67,7 @@ impl Question {
         })
     }
 
-    fn encode(&self, encoder: &mut Encoder) {
+    pub(super) fn encode(&self, encoder: &mut Encoder) {
         encoder.put_name(&self.name);
         encoder.put_u16(self.kind.0);
         encoder.put_u16(self.class.0);
@@ -82,18 +80,9 @@ impl Message {
 
     /// A query that asks for recursion.
     pub fn query(identifier: u16, question: Question, edns: Option<Edns>) -> Self {
-        let header = Header {
-            identifier,
-            recursion_desired: true,
-            ..Header::default()
-        };
+        let header = Header { identifier, recursion_desired: true, ..Header::default() };
         let additionals = edns.map(Edns::into_record).into_iter().collect();
-        Self {
-            header,
-            questions: vec![question],
-            additionals,
-            ..Self::default()
-        }
+        Self { header, questions: vec![question], additionals, ..Self::default() }
     }
 
     /// A response to this query, still without records: identifier, opcode, "recursion desired" and the questions are
@@ -104,26 +93,14 @@ impl Message {
         response.questions.clone_from(&self.questions);
         if self.edns().is_some() {
             let extended_response_code = (code.0 >> 4) as u8;
-            response.additionals.push(
-                Edns {
-                    extended_response_code,
-                    ..Edns::default()
-                }
-                .into_record(),
-            );
+            response.additionals.push(Edns { extended_response_code, ..Edns::default() }.into_record());
         }
         response
     }
 
     /// A response without questions, to a query of which only the header can be read.
     pub fn failure(query: &Header, code: ResponseCode) -> Self {
-        let Header {
-            identifier,
-            opcode,
-            recursion_desired,
-            checking_disabled,
-            ..
-        } = *query;
+        let Header { identifier, opcode, recursion_desired, checking_disabled, .. } = *query;
         let header = Header {
             identifier,
             opcode,
@@ -133,10 +110,7 @@ impl Message {
             response_code: ResponseCode(code.0 & 0x0f),
             ..Header::default()
         };
-        Self {
-            header,
-            ..Self::default()
-        }
+        Self { header, ..Self::default() }
     }
 
     /// Reads a message. Bytes behind its last record are ignored.
@@ -147,9 +121,7 @@ impl Message {
         // The counts are only claims: nothing is allocated by them.
         let message = Self {
             header,
-            questions: (0..questions)
-                .map(|_| Question::decode(&mut decoder))
-                .collect::<Result<_, _>>()?,
+            questions: (0..questions).map(|_| Question::decode(&mut decoder)).collect::<Result<_, _>>()?,
             answers: take_records(&mut decoder, answers)?,
             authorities: take_records(&mut decoder, authorities)?,
             additionals: take_records(&mut decoder, additionals)?,
@@ -160,16 +132,9 @@ impl Message {
 
     /// At most one OPT record, of the root (RFC 6891 §6.1.1, §6.1.2).
     fn check_edns(&self) -> Result<(), Malformed> {
-        let mut found = self
-            .additionals
-            .iter()
-            .filter(|record| record.kind() == RecordType::OPT);
+        let mut found = self.additionals.iter().filter(|record| record.kind() == RecordType::OPT);
         let first_is_right = found.next().is_none_or(|record| record.name.is_root());
-        if first_is_right && found.next().is_none() {
-            Ok(())
-        } else {
-            Err(Malformed::new(PROTOCOL, "OPT record", Reason::Invalid))
-        }
+        if first_is_right && found.next().is_none() { Ok(()) } else { Err(Malformed::new(PROTOCOL, "OPT record", Reason::Invalid)) }
     }
 
     /// What the message says in its OPT record, if it has one.
@@ -179,9 +144,7 @@ impl Message {
 
     /// The largest UDP payload that may answer this query, in bytes: 512 or what EDNS says.
     pub fn udp_payload_size(&self) -> usize {
-        let size = self.edns().map_or(Edns::MINIMUM_UDP_PAYLOAD_SIZE, |edns| {
-            edns.effective_udp_payload_size()
-        });
+        let size = self.edns().map_or(Edns::MINIMUM_UDP_PAYLOAD_SIZE, |edns| edns.effective_udp_payload_size());
         usize::from(size)
     }
 
@@ -194,14 +157,10 @@ impl Message {
     /// How long a negative answer may be kept, in seconds: the lesser of the SOA's own time to live and its minimum (RFC
     /// 2308 §5). `None` without an SOA: such an answer should not be kept.
     pub fn negative_lifetime_seconds(&self) -> Option<u32> {
-        self.authorities
-            .iter()
-            .find_map(|record| match &record.data {
-                RecordData::Soa(authority) => {
-                    Some(record.lifetime_seconds().min(authority.minimum))
-                }
-                _ => None,
-            })
+        self.authorities.iter().find_map(|record| match &record.data {
+            RecordData::Soa(authority) => Some(record.lifetime_seconds().min(authority.minimum)),
+            _ => None,
+        })
     }
 
     /// The message in bytes, at most [`MAXIMUM_LENGTH`](Self::MAXIMUM_LENGTH) of them.
@@ -222,111 +181,6 @@ fn take_records(decoder: &mut Decoder<'_>, count: u16) -> Result<Vec<Record>, Ma
     (0..count).map(|_| Record::decode(decoder)).collect()
 }
 
-/// A message on its way into a limited space.
-struct Packer {
-    encoder: Encoder,
-    /// Bytes that may be used; what the OPT record needs is set aside.
-    limit: usize,
-    /// Something did not fit, so nothing more is put.
-    is_full: bool,
-}
-
-impl Packer {
-    fn pack(message: &Message, limit: usize) -> Vec<u8> {
-        let Message {
-            header,
-            questions,
-            answers,
-            authorities,
-            additionals,
-        } = message;
-        let reserved: usize = additionals.iter().map(edns_length).sum();
-        let mut packer = Self {
-            encoder: Encoder::default(),
-            limit: limit.saturating_sub(reserved),
-            is_full: false,
-        };
-        packer.encoder.put(&[0; Header::LENGTH]);
-        let question_count = packer.put_all(questions, Question::encode);
-        let answer_count = packer.put_all(answers, Record::encode);
-        let authority_count = packer.put_all(authorities, Record::encode);
-        let is_truncated = packer.is_full || header.is_truncated;
-        let additional_count = packer.put_additionals(additionals);
-        let counts = [
-            question_count,
-            answer_count,
-            authority_count,
-            additional_count,
-        ];
-        packer.put_header(
-            Header {
-                is_truncated,
-                ..*header
-            },
-            counts,
-        );
-        packer.encoder.finish()
-    }
-
-    fn put_header(&mut self, header: Header, counts: [u16; 4]) {
-        let words = [header.identifier, header.flags()]
-            .into_iter()
-            .chain(counts);
-        for (index, word) in words.enumerate() {
-            self.encoder.overwrite(2 * index, word);
-        }
-    }
-
-    /// Writes items until one does not fit; returns how many did. They are fewer than 2¹⁶, since each takes bytes.
-    fn put_all<T>(&mut self, items: &[T], encode: impl Fn(&T, &mut Encoder)) -> u16 {
-        items
-            .iter()
-            .map(|item| u16::from(self.put(item, &encode)))
-            .sum()
-    }
-
-    fn put<T>(&mut self, item: &T, encode: impl Fn(&T, &mut Encoder)) -> bool {
-        self.is_full = self.is_full || !self.put_if_it_fits(item, encode);
-        !self.is_full
-    }
-
-    fn put_if_it_fits<T>(&mut self, item: &T, encode: impl Fn(&T, &mut Encoder)) -> bool {
-        let mark = self.encoder.mark();
-        encode(item, &mut self.encoder);
-        let fits = self.encoder.len() <= self.limit;
-        if !fits {
-            self.encoder.return_to(mark);
-        }
-        fits
-    }
-
-    /// EDNS goes into the room that was set aside for it, even if nothing else fits any more.
-    fn put_additionals(&mut self, records: &[Record]) -> u16 {
-        let mut count = 0;
-        for record in records {
-            self.limit += edns_length(record);
-            count += u16::from(match record.data {
-                RecordData::Opt(_) => self.put_if_it_fits(record, Record::encode),
-                _ => self.put(record, Record::encode),
-            });
-        }
-        count
-    }
-}
-
-/// Bytes of an OPT record, whose name is the root; zero for any other record.
-fn edns_length(record: &Record) -> usize {
-    match &record.data {
-        RecordData::Opt(options) => {
-            11 + options
-                .iter()
-                .map(EdnsOption::encoded_length)
-                .sum::<usize>()
-        }
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -335,7 +189,7 @@ mod tests {
     use super::super::name::strategies::any_name;
     use super::super::record_data::strategies::any_data;
     use super::*;
-    use crate::wire::dns::StartOfAuthority;
+    use crate::wire::dns::{EdnsOption, StartOfAuthority};
     use crate::wire::testing::{bytes, config, mutate, mutations};
 
     fn name(text: &str) -> Name {
@@ -364,19 +218,8 @@ mod tests {
                 ..Header::default()
             },
             questions: vec![Question::new(name("www.lab.test"), RecordType::A)],
-            answers: vec![
-                Record::new(
-                    name("www.lab.test"),
-                    60,
-                    RecordData::Cname(name("web.lab.test")),
-                ),
-                address("web.lab.test", 0x50),
-            ],
-            authorities: vec![Record::new(
-                name("lab.test"),
-                3600,
-                RecordData::Ns(name("ns.lab.test")),
-            )],
+            answers: vec![Record::new(name("www.lab.test"), 60, RecordData::Cname(name("web.lab.test"))), address("web.lab.test", 0x50)],
+            authorities: vec![Record::new(name("lab.test"), 3600, RecordData::Ns(name("ns.lab.test")))],
             additionals: vec![Edns::default().into_record()],
         }
     }
@@ -427,9 +270,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out_but_for_edns() {
         let mut large = response();
-        large
-            .answers
-            .extend((0..60).map(|last| address("web.lab.test", last)));
+        large.answers.extend((0..60).map(|last| address("web.lab.test", last)));
         let bytes = large.encode_within(512);
         assert!(bytes.len() <= 512 && bytes.len() > 512 - 16 - 11);
         let parsed = Message::parse(&bytes).unwrap();
@@ -441,9 +282,7 @@ mod tests {
     #[test]
     fn missing_additional_records_are_no_truncation() {
         let mut large = response();
-        large
-            .additionals
-            .splice(0..0, (0..60).map(|last| address("ns.lab.test", last)));
+        large.additionals.splice(0..0, (0..60).map(|last| address("ns.lab.test", last)));
         let parsed = Message::parse(&large.encode_within(512)).unwrap();
         assert!(!parsed.header.is_truncated && parsed.edns().is_some());
         assert!(parsed.additionals.len() > 10 && parsed.additionals.len() < 61);
@@ -452,48 +291,23 @@ mod tests {
 
     #[test]
     fn no_message_outgrows_its_limit() {
-        let raw = RecordData::Other {
-            kind: RecordType(65280),
-            raw: vec![0; 70_000],
-        };
-        let options = vec![EdnsOption {
-            code: 1,
-            data: vec![0; 70_000],
-        }];
+        let raw = RecordData::Other { kind: RecordType(65280), raw: vec![0; 70_000] };
+        let options = vec![EdnsOption { code: 1, data: vec![0; 70_000] }];
         let message = Message {
             answers: vec![Record::new(Name::root(), 0, raw)],
-            additionals: vec![
-                Edns {
-                    options,
-                    ..Edns::default()
-                }
-                .into_record(),
-            ],
+            additionals: vec![Edns { options, ..Edns::default() }.into_record()],
             ..Message::default()
         };
         let parsed = Message::parse(&message.encode()).unwrap();
-        assert!(
-            parsed.header.is_truncated
-                && parsed.answers.is_empty()
-                && parsed.additionals.is_empty()
-        );
+        assert!(parsed.header.is_truncated && parsed.answers.is_empty() && parsed.additionals.is_empty());
     }
 
     #[test]
     fn negative_answers_live_as_long_as_the_soa_says() {
         let mut negative = response();
         assert_eq!(negative.negative_lifetime_seconds(), None);
-        let authority = StartOfAuthority {
-            minimum: 300,
-            ..StartOfAuthority::default()
-        };
-        let soa = |ttl| {
-            Record::new(
-                name("lab.test"),
-                ttl,
-                RecordData::Soa(Box::new(authority.clone())),
-            )
-        };
+        let authority = StartOfAuthority { minimum: 300, ..StartOfAuthority::default() };
+        let soa = |ttl| Record::new(name("lab.test"), ttl, RecordData::Soa(Box::new(authority.clone())));
         negative.authorities = vec![soa(3600)];
         assert_eq!(negative.negative_lifetime_seconds(), Some(300));
         negative.authorities = vec![soa(60)];
@@ -514,10 +328,7 @@ mod tests {
         };
         assert_eq!(error(&with(41, 5)), truncated("CNAME name"));
         assert_eq!(error(&with(59, 3)), truncated("A address"));
-        assert_eq!(
-            error(&with(59, 5)),
-            Malformed::new("DNS", "record data length", Reason::TooLarge)
-        );
+        assert_eq!(error(&with(59, 5)), Malformed::new("DNS", "record data length", Reason::TooLarge));
         assert_eq!(error(&with(7, 9)), truncated("record name"));
     }
 
@@ -525,27 +336,19 @@ mod tests {
     fn addresses_of_other_classes_are_not_ours_to_read() {
         let mut chaos = address("lab.test", 1);
         chaos.class = RecordClass::CHAOS;
-        let message = Message {
-            answers: vec![chaos],
-            ..Message::default()
-        };
+        let message = Message { answers: vec![chaos], ..Message::default() };
         let parsed = Message::parse(&message.encode()).unwrap();
-        let raw = RecordData::Other {
-            kind: RecordType::A,
-            raw: vec![192, 0, 2, 1],
-        };
+        let raw = RecordData::Other { kind: RecordType::A, raw: vec![192, 0, 2, 1] };
         assert_eq!(parsed.answers[0].data, raw);
     }
 
     fn any_records() -> impl Strategy<Value = Vec<Record>> {
-        let record = (any_name(), any::<u32>(), any_data())
-            .prop_map(|(name, ttl, data)| Record::new(name, ttl, data));
+        let record = (any_name(), any::<u32>(), any_data()).prop_map(|(name, ttl, data)| Record::new(name, ttl, data));
         vec(record, 0..4)
     }
 
     fn any_edns() -> impl Strategy<Value = Edns> {
-        let option = (any::<u16>(), vec(any::<u8>(), 0..10))
-            .prop_map(|(code, data)| EdnsOption { code, data });
+        let option = (any::<u16>(), vec(any::<u8>(), 0..10)).prop_map(|(code, data)| EdnsOption { code, data });
         (any::<(u16, u8, u8, bool)>(), vec(option, 0..3)).prop_map(
             |((udp_payload_size, extended_response_code, version, dnssec_ok), options)| Edns {
                 udp_payload_size,

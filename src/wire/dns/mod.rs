@@ -12,6 +12,7 @@ mod encoder;
 pub mod header;
 pub mod message;
 pub mod name;
+mod packer;
 pub mod record;
 pub mod record_data;
 

@@ -35,15 +35,11 @@ impl Name {
 
     /// The root, which has no labels.
     pub fn root() -> Self {
-        Self {
-            wire: Box::new([0]),
-        }
+        Self { wire: Box::new([0]) }
     }
 
     /// A name from its labels, without the root's.
-    pub fn from_labels<'a>(
-        labels: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Self, ParseNameError> {
+    pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, ParseNameError> {
         let mut builder = NameBuilder::default();
         for label in labels {
             builder.push(label)?;
@@ -87,8 +83,7 @@ impl Name {
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
         self.suffixes().filter_map(|suffix| {
             let (length, rest) = suffix.split_first()?;
-            rest.get(..usize::from(*length))
-                .filter(|label| !label.is_empty())
+            rest.get(..usize::from(*length)).filter(|label| !label.is_empty())
         })
     }
 
@@ -107,15 +102,12 @@ impl Name {
 
     /// The name without its first label; `None` for the root.
     pub fn parent(&self) -> Option<Self> {
-        self.suffixes()
-            .nth(1)
-            .map(|wire| Self { wire: wire.into() })
+        self.suffixes().nth(1).map(|wire| Self { wire: wire.into() })
     }
 
     /// Whether `self` is `ancestor` or lies under it.
     pub fn is_within(&self, ancestor: &Self) -> bool {
-        self.suffixes()
-            .any(|suffix| suffix.eq_ignore_ascii_case(&ancestor.wire))
+        self.suffixes().any(|suffix| suffix.eq_ignore_ascii_case(&ancestor.wire))
     }
 
     /// `self` in front of `suffix`, as a search list does it.
@@ -134,22 +126,14 @@ impl Name {
         let mut wire = self.wire.clone();
         // Lengths are at most 63 and so never look like a letter.
         for byte in wire.iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
-            *byte = if is_upper() {
-                byte.to_ascii_uppercase()
-            } else {
-                byte.to_ascii_lowercase()
-            };
+            *byte = if is_upper() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
         }
         Self { wire }
     }
 }
 
 fn hexadecimal_digit(value: u8) -> u8 {
-    if value < 10 {
-        b'0' + value
-    } else {
-        b'a' + value - 10
-    }
+    if value < 10 { b'0' + value } else { b'a' + value - 10 }
 }
 
 impl Default for Name {
@@ -202,9 +186,7 @@ impl NameBuilder {
 
     pub(super) fn finish(mut self) -> Name {
         self.wire.push(0);
-        Name {
-            wire: self.wire.into(),
-        }
+        Name { wire: self.wire.into() }
     }
 }
 
@@ -230,9 +212,7 @@ impl fmt::Display for ParseNameError {
             Self::LabelTooLong => "domain name with a label of more than 63 bytes",
             Self::TooLong => "domain name of more than 255 bytes",
             Self::BadEscape => "domain name with an escape that is neither \\DDD nor \\X",
-            Self::NotAscii => {
-                "domain name with a character beyond ASCII: write it in its xn-- form"
-            }
+            Self::NotAscii => "domain name with a character beyond ASCII: write it in its xn-- form",
         })
     }
 }
@@ -275,19 +255,13 @@ fn read_label(bytes: &mut std::str::Bytes<'_>) -> Result<(Vec<u8>, bool), ParseN
 }
 
 fn read_escape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, ParseNameError> {
-    let first = bytes
-        .next()
-        .filter(u8::is_ascii)
-        .ok_or(ParseNameError::BadEscape)?;
+    let first = bytes.next().filter(u8::is_ascii).ok_or(ParseNameError::BadEscape)?;
     if !first.is_ascii_digit() {
         return Ok(first);
     }
     let mut number = u16::from(first - b'0');
     for _ in 0..2 {
-        let digit = bytes
-            .next()
-            .filter(u8::is_ascii_digit)
-            .ok_or(ParseNameError::BadEscape)?;
+        let digit = bytes.next().filter(u8::is_ascii_digit).ok_or(ParseNameError::BadEscape)?;
         number = number * 10 + u16::from(digit - b'0');
     }
     u8::try_from(number).map_err(|_| ParseNameError::BadEscape)
@@ -308,11 +282,7 @@ impl fmt::Display for Name {
 }
 
 /// Writes bytes as text: those in `special` behind a backslash, those that do not print as `\DDD`.
-pub(super) fn write_escaped(
-    formatter: &mut fmt::Formatter<'_>,
-    bytes: &[u8],
-    special: &[u8],
-) -> fmt::Result {
+pub(super) fn write_escaped(formatter: &mut fmt::Formatter<'_>, bytes: &[u8], special: &[u8]) -> fmt::Result {
     for byte in bytes {
         match byte {
             byte if special.contains(byte) => write!(formatter, "\\{}", char::from(*byte))?,
@@ -339,15 +309,9 @@ pub(super) mod strategies {
 
     /// Short names over few letters, so that suffixes repeat, and now and then any bytes at all.
     pub(crate) fn any_name() -> impl Strategy<Value = Name> {
-        let usual = prop_oneof![
-            Just(b"a".to_vec()),
-            Just(b"B".to_vec()),
-            Just(b"lab".to_vec()),
-            Just(b"test".to_vec())
-        ];
+        let usual = prop_oneof![Just(b"a".to_vec()), Just(b"B".to_vec()), Just(b"lab".to_vec()), Just(b"test".to_vec())];
         let label = prop_oneof![4 => usual, 1 => vec(any::<u8>(), 1..=63)];
-        vec(label, 0..=3)
-            .prop_map(|labels| Name::from_labels(labels.iter().map(Vec::as_slice)).unwrap())
+        vec(label, 0..=3).prop_map(|labels| Name::from_labels(labels.iter().map(Vec::as_slice)).unwrap())
     }
 }
 
@@ -420,24 +384,16 @@ mod tests {
     #[test]
     fn ancestors_and_parents() {
         let host = name("www.Lab.test");
-        assert!(
-            host.is_within(&name("lab.TEST"))
-                && host.is_within(&host)
-                && host.is_within(&Name::root())
-        );
+        assert!(host.is_within(&name("lab.TEST")) && host.is_within(&host) && host.is_within(&Name::root()));
         assert!(!host.is_within(&name("ab.test")) && !name("test").is_within(&host));
         assert_eq!(host.parent(), Some(name("lab.test")));
         assert_eq!(Name::root().parent(), None);
-        assert_eq!(
-            name("www").join(&name("lab.test")),
-            Ok(name("www.lab.test"))
-        );
+        assert_eq!(name("www").join(&name("lab.test")), Ok(name("www.lab.test")));
     }
 
     #[test]
     fn addresses_have_reverse_names() {
-        let reverse =
-            |address: &str| Name::for_reverse_lookup(address.parse().unwrap()).to_string();
+        let reverse = |address: &str| Name::for_reverse_lookup(address.parse().unwrap()).to_string();
         assert_eq!(reverse("192.0.2.7"), "7.2.0.192.in-addr.arpa.");
         let expected = "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.0.0.0.0.1.2.3.4.ip6.arpa.";
         assert_eq!(reverse("4321:0:1:2:3:4:567:89ab"), expected);

@@ -26,12 +26,7 @@ pub struct Record {
 impl Record {
     /// An Internet record.
     pub const fn new(name: Name, ttl: u32, data: RecordData) -> Self {
-        Self {
-            name,
-            class: RecordClass::INTERNET,
-            ttl,
-            data,
-        }
+        Self { name, class: RecordClass::INTERNET, ttl, data }
     }
 
     /// The type of the data.
@@ -41,11 +36,7 @@ impl Record {
 
     /// The time to live in seconds, with values beyond 31 bits taken as zero (RFC 2181 §8).
     pub const fn lifetime_seconds(&self) -> u32 {
-        if self.ttl > i32::MAX as u32 {
-            0
-        } else {
-            self.ttl
-        }
+        if self.ttl > i32::MAX as u32 { 0 } else { self.ttl }
     }
 
     pub(super) fn decode(decoder: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -57,16 +48,9 @@ impl Record {
         let mut part = decoder.take_part(usize::from(length), "record data")?;
         let data = RecordData::decode(&mut part, kind, class)?;
         if !part.reader.is_empty() {
-            return Err(part
-                .reader
-                .malformed("record data length", Reason::TooLarge));
+            return Err(part.reader.malformed("record data length", Reason::TooLarge));
         }
-        Ok(Self {
-            name,
-            class,
-            ttl,
-            data,
-        })
+        Ok(Self { name, class, ttl, data })
     }
 
     pub(super) fn encode(&self, encoder: &mut Encoder) {
@@ -81,12 +65,7 @@ impl Record {
 /// Name, time to live, class, type and data, as in a zone file.
 impl fmt::Display for Record {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            class,
-            ttl,
-            data,
-        } = self;
+        let Self { name, class, ttl, data } = self;
         write!(formatter, "{name}\t{ttl}\t{class}\t{}\t{data}", data.kind())
     }
 }
@@ -167,8 +146,7 @@ pub struct ParseRecordTypeError;
 
 impl fmt::Display for ParseRecordTypeError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .write_str("not a DNS record type: expected a name such as AAAA, or TYPE and a number")
+        formatter.write_str("not a DNS record type: expected a name such as AAAA, or TYPE and a number")
     }
 }
 
@@ -183,13 +161,8 @@ impl FromStr for RecordType {
         if let Some((kind, _)) = Self::NAMES.iter().find(|(_, name)| *name == upper) {
             return Ok(*kind);
         }
-        let digits = upper
-            .strip_prefix("TYPE")
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        digits
-            .and_then(|digits| digits.parse().ok())
-            .map(Self)
-            .ok_or(ParseRecordTypeError)
+        let digits = upper.strip_prefix("TYPE").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse().ok()).map(Self).ok_or(ParseRecordTypeError)
     }
 }
 
@@ -239,17 +212,10 @@ mod tests {
         assert_eq!("aaaa".parse(), Ok(RecordType::AAAA));
         assert_eq!("TYPE65280".parse(), Ok(RecordType(65280)));
         for text in ["", "TYPE", "TYPE65536", "TYPE+1", "QUAD"] {
-            assert_eq!(
-                text.parse::<RecordType>(),
-                Err(ParseRecordTypeError),
-                "{text}"
-            );
+            assert_eq!(text.parse::<RecordType>(), Err(ParseRecordTypeError), "{text}");
         }
         for number in 0..=300 {
-            assert_eq!(
-                RecordType(number).to_string().parse(),
-                Ok(RecordType(number))
-            );
+            assert_eq!(RecordType(number).to_string().parse(), Ok(RecordType(number)));
         }
     }
 
@@ -262,11 +228,7 @@ mod tests {
 
     #[test]
     fn records_print_as_in_a_zone_file() {
-        let record = Record::new(
-            "www.lab.test".parse().unwrap(),
-            60,
-            RecordData::A([192, 0, 2, 1].into()),
-        );
+        let record = Record::new("www.lab.test".parse().unwrap(), 60, RecordData::A([192, 0, 2, 1].into()));
         assert_eq!(record.to_string(), "www.lab.test.\t60\tIN\tA\t192.0.2.1");
     }
 }

@@ -111,32 +111,22 @@ impl RecordData {
     }
 
     /// `decoder` ends with the record; what is left over then makes the record malformed.
-    pub(super) fn decode(
-        decoder: &mut Decoder<'_>,
-        kind: RecordType,
-        class: RecordClass,
-    ) -> Result<Self, Malformed> {
+    pub(super) fn decode(decoder: &mut Decoder<'_>, kind: RecordType, class: RecordClass) -> Result<Self, Malformed> {
         let is_internet = class == RecordClass::INTERNET;
         Ok(match kind {
             RecordType::A if is_internet => Self::A(decoder.reader.take_ipv4("A address")?),
-            RecordType::AAAA if is_internet => {
-                Self::Aaaa(decoder.reader.take_array::<16>("AAAA address")?.into())
-            }
+            RecordType::AAAA if is_internet => Self::Aaaa(decoder.reader.take_array::<16>("AAAA address")?.into()),
             RecordType::CNAME => Self::Cname(decoder.take_name("CNAME name")?),
             RecordType::NS => Self::Ns(decoder.take_name("NS name")?),
             RecordType::PTR => Self::Ptr(decoder.take_name("PTR name")?),
-            RecordType::MX => Self::Mx {
-                preference: decoder.reader.take_u16("MX preference")?,
-                exchange: decoder.take_name("MX exchange")?,
-            },
+            RecordType::MX => {
+                Self::Mx { preference: decoder.reader.take_u16("MX preference")?, exchange: decoder.take_name("MX exchange")? }
+            }
             RecordType::TXT => Self::Txt(take_strings(decoder)?),
             RecordType::SOA => Self::Soa(Box::new(StartOfAuthority::decode(decoder)?)),
             RecordType::SRV if is_internet => take_service(decoder)?,
             RecordType::OPT => Self::Opt(EdnsOption::decode_all(decoder)?),
-            kind => Self::Other {
-                kind,
-                raw: take_rest(decoder)?,
-            },
+            kind => Self::Other { kind, raw: take_rest(decoder)? },
         })
     }
 
@@ -146,24 +136,14 @@ impl RecordData {
             Self::A(address) => encoder.put(&address.octets()),
             Self::Aaaa(address) => encoder.put(&address.octets()),
             Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => encoder.put_name(name),
-            Self::Mx {
-                preference,
-                exchange,
-            } => {
+            Self::Mx { preference, exchange } => {
                 encoder.put_u16(*preference);
                 encoder.put_name(exchange);
             }
             Self::Txt(strings) => strings.iter().for_each(|string| string.encode(encoder)),
             Self::Soa(authority) => authority.encode(encoder),
-            Self::Srv {
-                priority,
-                weight,
-                port,
-                target,
-            } => {
-                [priority, weight, port]
-                    .into_iter()
-                    .for_each(|number| encoder.put_u16(*number));
+            Self::Srv { priority, weight, port, target } => {
+                [priority, weight, port].into_iter().for_each(|number| encoder.put_u16(*number));
                 encoder.put_name_in_full(target);
             }
             Self::Opt(options) => options.iter().for_each(|option| option.encode(encoder)),
@@ -193,20 +173,10 @@ impl StartOfAuthority {
     }
 
     fn encode(&self, encoder: &mut Encoder) {
-        let Self {
-            primary,
-            mailbox,
-            serial,
-            refresh,
-            retry,
-            expire,
-            minimum,
-        } = self;
+        let Self { primary, mailbox, serial, refresh, retry, expire, minimum } = self;
         encoder.put_name(primary);
         encoder.put_name(mailbox);
-        [serial, refresh, retry, expire, minimum]
-            .into_iter()
-            .for_each(|number| encoder.put_u32(*number));
+        [serial, refresh, retry, expire, minimum].into_iter().for_each(|number| encoder.put_u32(*number));
     }
 }
 
@@ -214,9 +184,7 @@ fn take_strings(decoder: &mut Decoder<'_>) -> Result<Vec<CharacterString>, Malfo
     let mut strings = Vec::new();
     while !decoder.reader.is_empty() {
         let length = decoder.reader.take_u8("TXT length")?;
-        let bytes = decoder
-            .reader
-            .take_slice(usize::from(length), "TXT string")?;
+        let bytes = decoder.reader.take_slice(usize::from(length), "TXT string")?;
         strings.push(CharacterString(bytes.into()));
     }
     Ok(strings)
@@ -234,10 +202,7 @@ fn take_service(decoder: &mut Decoder<'_>) -> Result<RecordData, Malformed> {
 
 fn take_rest(decoder: &mut Decoder<'_>) -> Result<Vec<u8>, Malformed> {
     let length = decoder.reader.rest().len();
-    decoder
-        .reader
-        .take_slice(length, "record data")
-        .map(<[u8]>::to_vec)
+    decoder.reader.take_slice(length, "record data").map(<[u8]>::to_vec)
 }
 
 /// As in a zone file; data without a form of its own as RFC 3597 §5 writes it.
@@ -247,18 +212,10 @@ impl fmt::Display for RecordData {
             Self::A(address) => write!(formatter, "{address}"),
             Self::Aaaa(address) => write!(formatter, "{address}"),
             Self::Cname(name) | Self::Ns(name) | Self::Ptr(name) => write!(formatter, "{name}"),
-            Self::Mx {
-                preference,
-                exchange,
-            } => write!(formatter, "{preference} {exchange}"),
+            Self::Mx { preference, exchange } => write!(formatter, "{preference} {exchange}"),
             Self::Txt(strings) => write_joined(formatter, strings),
             Self::Soa(authority) => write!(formatter, "{authority}"),
-            Self::Srv {
-                priority,
-                weight,
-                port,
-                target,
-            } => write!(formatter, "{priority} {weight} {port} {target}"),
+            Self::Srv { priority, weight, port, target } => write!(formatter, "{priority} {weight} {port} {target}"),
             Self::Opt(options) => write_joined(formatter, options),
             Self::Other { raw, .. } => {
                 write!(formatter, "\\# {}", raw.len())?;
@@ -281,9 +238,7 @@ pub(super) fn write_hexadecimal(formatter: &mut fmt::Formatter<'_>, bytes: &[u8]
     if !bytes.is_empty() {
         formatter.write_str(" ")?;
     }
-    bytes
-        .iter()
-        .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    bytes.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
 }
 
 /// In quotes, with escapes as in names.
@@ -300,19 +255,8 @@ impl fmt::Display for CharacterString {
 
 impl fmt::Display for StartOfAuthority {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            primary,
-            mailbox,
-            serial,
-            refresh,
-            retry,
-            expire,
-            minimum,
-        } = self;
-        write!(
-            formatter,
-            "{primary} {mailbox} {serial} {refresh} {retry} {expire} {minimum}"
-        )
+        let Self { primary, mailbox, serial, refresh, retry, expire, minimum } = self;
+        write!(formatter, "{primary} {mailbox} {serial} {refresh} {retry} {expire} {minimum}")
     }
 }
 
@@ -330,17 +274,9 @@ pub(super) mod strategies {
     }
 
     fn any_authority() -> impl Strategy<Value = StartOfAuthority> {
-        (any_name(), any_name(), any::<[u32; 5]>()).prop_map(
-            |(primary, mailbox, [serial, refresh, retry, expire, minimum])| StartOfAuthority {
-                primary,
-                mailbox,
-                serial,
-                refresh,
-                retry,
-                expire,
-                minimum,
-            },
-        )
+        (any_name(), any_name(), any::<[u32; 5]>()).prop_map(|(primary, mailbox, [serial, refresh, retry, expire, minimum])| {
+            StartOfAuthority { primary, mailbox, serial, refresh, retry, expire, minimum }
+        })
     }
 
     /// Any data but EDNS, which may stand in a message only once.
@@ -351,24 +287,12 @@ pub(super) mod strategies {
             any_name().prop_map(RecordData::Cname),
             any_name().prop_map(RecordData::Ns),
             any_name().prop_map(RecordData::Ptr),
-            (any::<u16>(), any_name()).prop_map(|(preference, exchange)| RecordData::Mx {
-                preference,
-                exchange
-            }),
+            (any::<u16>(), any_name()).prop_map(|(preference, exchange)| RecordData::Mx { preference, exchange }),
             vec(any_string(), 0..4).prop_map(RecordData::Txt),
             any_authority().prop_map(|authority| RecordData::Soa(Box::new(authority))),
-            (any::<[u16; 3]>(), any_name()).prop_map(|([priority, weight, port], target)| {
-                RecordData::Srv {
-                    priority,
-                    weight,
-                    port,
-                    target,
-                }
-            }),
-            (100..200_u16, vec(any::<u8>(), 0..40)).prop_map(|(kind, raw)| RecordData::Other {
-                kind: RecordType(kind),
-                raw
-            }),
+            (any::<[u16; 3]>(), any_name())
+                .prop_map(|([priority, weight, port], target)| { RecordData::Srv { priority, weight, port, target } }),
+            (100..200_u16, vec(any::<u8>(), 0..40)).prop_map(|(kind, raw)| RecordData::Other { kind: RecordType(kind), raw }),
         ]
     }
 }
@@ -383,28 +307,13 @@ mod tests {
 
     #[test]
     fn data_prints_as_in_a_zone_file() {
-        let mail = RecordData::Mx {
-            preference: 10,
-            exchange: name("mail.lab.test"),
-        };
+        let mail = RecordData::Mx { preference: 10, exchange: name("mail.lab.test") };
         assert_eq!(mail.to_string(), "10 mail.lab.test.");
-        let text = [&b"v=spf1 -all"[..], b"say \"hi\"\x07"]
-            .map(|bytes| CharacterString::new(bytes).unwrap());
-        assert_eq!(
-            RecordData::Txt(text.to_vec()).to_string(),
-            r#""v=spf1 -all" "say \"hi\"\007""#
-        );
-        let other = RecordData::Other {
-            kind: RecordType(65280),
-            raw: vec![1, 0xab],
-        };
+        let text = [&b"v=spf1 -all"[..], b"say \"hi\"\x07"].map(|bytes| CharacterString::new(bytes).unwrap());
+        assert_eq!(RecordData::Txt(text.to_vec()).to_string(), r#""v=spf1 -all" "say \"hi\"\007""#);
+        let other = RecordData::Other { kind: RecordType(65280), raw: vec![1, 0xab] };
         assert_eq!(other.to_string(), r"\# 2 01ab");
-        let service = RecordData::Srv {
-            priority: 1,
-            weight: 2,
-            port: 443,
-            target: Name::root(),
-        };
+        let service = RecordData::Srv { priority: 1, weight: 2, port: 443, target: Name::root() };
         assert_eq!(service.to_string(), "1 2 443 .");
     }
 
