@@ -6,6 +6,10 @@
 //! A device is opened into a receiving half, which the receive thread blocks in, a sending half, which the link thread uses and which
 //! never blocks, and a waker.
 
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod virtio;
+
 use crate::packet::{Packet, Pool};
 use crate::wire::MacAddress;
 use std::collections::VecDeque;

@@ -1,0 +1,88 @@
+//! What the tests against Linux share: network namespaces that vanish with their guard, and trials that say why they were skipped.
+//!
+//! Each test file is its own crate and uses its own part of this one.
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "every test crate uses its own part")]
+
+pub mod namespace;
+
+pub use namespace::{Namespace, Process, veth};
+
+use libtest_mimic::{Failed, Trial};
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// What a test cannot do without.
+#[derive(Copy, Clone, Debug)]
+pub enum Need {
+    /// To make network namespaces and open packet sockets: root, and `ip`.
+    Namespaces,
+    /// A program in the path.
+    Program(&'static str),
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        match self {
+            Need::Namespaces => namespace::unavailable().map(str::to_owned),
+            Need::Program(name) => (!has_program(name)).then(|| format!("{name} is not installed")),
+        }
+    }
+}
+
+/// A trial that is reported as ignored, with the reason printed, where something that it needs is missing. The body fails by panicking.
+pub fn trial(name: &str, needs: &[Need], body: impl FnOnce() + Send + 'static) -> Trial {
+    let missing = needs.iter().find_map(|need| need.missing());
+    if let Some(reason) = &missing {
+        eprintln!("skipped: {name}: {reason}");
+    }
+    Trial::test(name, move || {
+        body();
+        Ok::<(), Failed>(())
+    })
+    .with_ignored_flag(missing.is_some())
+}
+
+/// Whether a program of this name is in the path.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(name).is_file())
+}
+
+/// Waits until `condition` holds, at most ten seconds. For what other processes do: there is no event to wait for.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Finds nothing wrong in a capture: no malformed packet, no bad checksum (tshark's checksum checks are off by default).
+#[track_caller]
+pub fn assert_capture_is_clean(file: &Path) {
+    let bad = tshark(file, "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0");
+    assert!(bad.is_empty(), "tshark finds in {}:\n{bad}", file.display());
+}
+
+/// The packets of a capture that a display filter selects, one line each, with every checksum checked.
+#[track_caller]
+pub fn tshark(file: &Path, filter: &str) -> String {
+    let checks = ["ip.check_checksum:TRUE", "tcp.check_checksum:TRUE", "udp.check_checksum:TRUE"];
+    let mut command = std::process::Command::new("tshark");
+    command.arg("-n").arg("-r").arg(file).args(["-Y", filter]);
+    checks.iter().for_each(|check| {
+        command.args(["-o", check]);
+    });
+    let output = command.output().expect("tshark starts");
+    assert!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A number that differs in each run and each call: for names.
+pub(crate) fn unique() -> String {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: OnceLock<AtomicUsize> = OnceLock::new();
+    let count = NEXT.get_or_init(AtomicUsize::default).fetch_add(1, Ordering::Relaxed);
+    format!("{}-{count}", std::process::id())
+}

@@ -1,0 +1,24 @@
+//! The Linux devices against the kernel: packet sockets, TUN/TAP, guards, filters, captures. Needs root; says so where it is skipped.
+
+mod common;
+
+use common::{Namespace, Need, trial, veth};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let needs = &[Need::Namespaces];
+    let trials: Vec<Trial> = vec![trial("namespaces_are_joined_and_vanish", needs, namespaces_are_joined_and_vanish)];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn namespaces_are_joined_and_vanish() {
+    let (one, other) = (Namespace::new("dev"), Namespace::new("dev"));
+    veth((&one, "vA", Some("192.0.2.1/24")), (&other, "vB", Some("192.0.2.2/24")));
+    one.run("ping -c 1 -W 5 192.0.2.2");
+    let inside = other.inside(|| std::net::TcpListener::bind("192.0.2.2:7").map(|listener| listener.local_addr().unwrap()));
+    assert_eq!(inside.unwrap().port(), 7);
+    let path = one.path();
+    drop((one, other));
+    assert!(!path.exists());
+}
