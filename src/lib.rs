@@ -7,6 +7,7 @@ pub mod link;
 pub mod network;
 pub mod packet;
 pub mod random;
+pub mod resolver;
 pub mod time;
 pub mod transport;
 pub mod wire;
