@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::testing::{bytes, config, mutate, mutations};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config, mutate, mutations};
 
     const REQUEST: [u8; 28] = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 192, 0, 2, 2];
 
@@ -142,6 +142,7 @@ mod tests {
             let mut out = [0xa5; ArpPacket::LENGTH];
             packet.emit(&mut out);
             prop_assert_eq!(ArpPacket::parse(&out), Ok(packet));
+            assert_cuts_refused(&out, ArpPacket::parse);
         }
 
         #[test]

@@ -168,6 +168,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
     use crate::wire::testing::{bytes, config};
@@ -238,6 +239,15 @@ mod tests {
         #[test]
         fn equals_the_reference(data in bytes(700)) {
             prop_assert_eq!(checksum(&data), reference(&data));
+        }
+
+        #[test]
+        fn no_single_flipped_bit_goes_unnoticed(mut data in bytes(100), at: Index, bit in 0..8_u8) {
+            prop_assume!(!data.is_empty());
+            let sum = checksum(&data);
+            let at = at.index(data.len());
+            data[at] ^= 1 << bit;
+            prop_assert_ne!(checksum(&data), sum);
         }
 
         #[test]

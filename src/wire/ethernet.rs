@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
     use crate::wire::Reason;
-    use crate::wire::testing::{bytes, config};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config};
 
     #[test]
     fn a_cut_frame_names_what_is_missing() {
@@ -67,6 +67,7 @@ mod tests {
             let mut out = [0xa5; EthernetHeader::LENGTH];
             header.emit(&mut out);
             prop_assert_eq!(EthernetHeader::parse(&out), Ok(header));
+            assert_cuts_refused(&out, EthernetHeader::parse);
         }
 
         #[test]

@@ -328,7 +328,7 @@ mod tests {
 
     use super::*;
     use crate::wire::Reason;
-    use crate::wire::testing::{bytes, config, mutate, mutations};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config, mutate, mutations};
 
     #[test]
     fn fragmentation_needed_carries_the_mtu() {
@@ -381,6 +381,7 @@ mod tests {
             let mut out = [0xa5; 20];
             message.emit(&mut out);
             prop_assert_eq!(Icmpv4Message::parse(&out[..length]), Ok((message, length)));
+            assert_cuts_refused(&out[..length], Icmpv4Message::parse);
         }
 
         #[test]

@@ -212,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::testing::{bytes, config, mutate, mutations};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config, mutate, mutations};
 
     const HEADER: [u8; 20] = [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
 
@@ -307,6 +307,8 @@ mod tests {
             header.emit(&mut out);
             prop_assert_eq!(Ipv4Header::parse(&out), Ok(header));
             prop_assert_eq!(header.payload(&out).len(), header.payload_length());
+            assert_cuts_refused(&out, Ipv4Header::parse);
+            assert_cuts_refused(&out[..header.emitted_length()], Ipv4Header::parse_quoted);
         }
 
         #[test]

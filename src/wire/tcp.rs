@@ -219,7 +219,7 @@ mod tests {
 
     use super::*;
     use crate::wire::tcp_options::strategies::any_options;
-    use crate::wire::testing::{bytes, config, mutate, mutations};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config, mutate, mutations};
 
     #[test]
     fn fields_lie_where_the_rfc_says() {
@@ -292,6 +292,7 @@ mod tests {
             let mut out = vec![0xa5; header.header_length()];
             header.emit(&mut out);
             prop_assert_eq!(TcpHeader::parse(&out), Ok((header, out.len())));
+            assert_cuts_refused(&out, TcpHeader::parse);
         }
 
         #[test]

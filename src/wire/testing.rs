@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngSeed};
 
+use crate::wire::Malformed;
+
 /// Few enough cases that the folder's tests take seconds in a debug build; a fixed seed, so that a run repeats.
 pub(crate) fn config() -> Config {
     Config { cases: 1000, failure_persistence: None, rng_seed: RngSeed::Fixed(0x0048_6f70_6c69_6e65), ..Config::default() }
@@ -53,4 +55,12 @@ pub(crate) fn mutate(mut bytes: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// Asserts that a packet cut anywhere, by however little, does not parse.
+#[track_caller]
+pub(crate) fn assert_cuts_refused<T>(packet: &[u8], parse: impl Fn(&[u8]) -> Result<T, Malformed>) {
+    for length in 0..packet.len() {
+        assert!(parse(&packet[..length]).is_err(), "the first {length} of {packet:02x?} parse");
+    }
 }

@@ -67,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::testing::{bytes, config};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config};
 
     #[test]
     fn length_is_checked_both_ways() {
@@ -94,6 +94,7 @@ mod tests {
             header.emit(&mut out);
             prop_assert_eq!(UdpHeader::parse(&out), Ok(header));
             prop_assert_eq!(header.payload(&out).len(), usize::from(payload));
+            assert_cuts_refused(&out[..usize::from(header.length)], UdpHeader::parse);
         }
 
         #[test]

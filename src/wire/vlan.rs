@@ -58,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::testing::{bytes, config};
+    use crate::wire::testing::{assert_cuts_refused, bytes, config};
 
     #[test]
     fn fields_lie_where_the_standard_says() {
@@ -76,6 +76,7 @@ mod tests {
             let mut out = [0xa5; VlanTag::LENGTH];
             tag.emit(&mut out);
             prop_assert_eq!(VlanTag::parse(&out), Ok(tag));
+            assert_cuts_refused(&out, VlanTag::parse);
         }
 
         #[test]

@@ -185,6 +185,7 @@ fn take_records(decoder: &mut Decoder<'_>, count: u16) -> Result<Vec<Record>, Ma
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::super::name::strategies::any_name;
     use super::super::record_data::strategies::any_data;
@@ -381,6 +382,12 @@ mod tests {
         #[test]
         fn round_trip(message in any_message()) {
             prop_assert_eq!(Message::parse(&message.encode()), Ok(message));
+        }
+
+        #[test]
+        fn cut_messages_are_refused(message in any_message(), at: Index) {
+            let bytes = message.encode();
+            prop_assert!(Message::parse(&bytes[..at.index(bytes.len())]).is_err());
         }
 
         #[test]
