@@ -8,6 +8,7 @@ pub mod network;
 pub mod packet;
 pub mod random;
 pub mod resolver;
+pub mod socket;
 pub mod time;
 pub mod transport;
 pub mod wire;

@@ -1,0 +1,29 @@
+//! What a program holds: the handles, as close to `std::net` as a stack of one's own can be.
+//!
+//! Owns the [`Stack`], its handles, and how they wait. Refuses to know who drives the layers: a handle sees its own shared struct and the
+//! way to mark it. Read [`crate::transport::shared`] first, then `backend.rs`, then `tcp_stream.rs`.
+//!
+//! A program's thread waits on its own socket only, holding nothing. A handle whose stack was shut down says `ConnectionAborted` to a call
+//! that was waiting and `NotConnected` to later ones.
+
+#![allow(dead_code, reason = "until the pipeline and the simulation make handles, only tests do")]
+
+pub(crate) mod backend;
+mod datagram;
+mod icmp_socket;
+mod poller;
+mod raw_socket;
+mod tcp_listener;
+mod tcp_options;
+mod tcp_stream;
+mod udp_socket;
+mod waiting;
+
+pub use crate::transport::shared::{CongestionControl, Keepalive, SocketOptions, StreamInfo};
+pub use datagram::DatagramInfo;
+pub use icmp_socket::{EchoError, EchoReply, IcmpEvent, IcmpSocket};
+pub use poller::{Event, Interest, Pollable, Poller};
+pub use raw_socket::RawSocket;
+pub use tcp_listener::{Incoming, IntoIncoming, ListenOptions, TcpListener};
+pub use tcp_stream::{ConnectOptions, TcpStream};
+pub use udp_socket::UdpSocket;

@@ -1,0 +1,352 @@
+//! Waiting on many handles at once.
+//!
+//! Owns the registrations and the list of those that may be ready. Level-triggered: a socket that is ready is reported by each
+//! [`Poller::wait`] until it is drained. What a wait costs grows with the sockets that may be ready, never with those that are registered.
+
+use super::datagram::DatagramHandle;
+use super::{IcmpSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
+use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpShared, Watch, Watcher, Watches};
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// What to wait for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// Until a read, receive or accept would not wait.
+    pub readable: bool,
+    /// Until a write, send or connect would not wait.
+    pub writable: bool,
+}
+
+impl Interest {
+    /// Reading alone.
+    pub const READABLE: Interest = Interest { readable: true, writable: false };
+    /// Writing alone.
+    pub const WRITABLE: Interest = Interest { readable: false, writable: true };
+    /// Both.
+    pub const BOTH: Interest = Interest { readable: true, writable: true };
+
+    fn readiness(self) -> Readiness {
+        let part = |wanted, readiness| if wanted { readiness } else { Readiness::NONE };
+        part(self.readable, Readiness::READABLE) | part(self.writable, Readiness::WRITABLE)
+    }
+}
+
+/// A registered socket that is ready. The end of a stream and a failure are readable and writable: the call tells.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The name under which it was registered.
+    pub token: u64,
+    /// A read, receive or accept would not wait.
+    pub readable: bool,
+    /// A write, send or connect would not wait.
+    pub writable: bool,
+}
+
+/// Waits on many handles at once, and can itself be woken from any thread.
+pub struct Poller {
+    core: Arc<Core>,
+}
+
+/// A handle that a [`Poller`] can watch.
+pub trait Pollable: sealed::Source {}
+
+pub(super) mod sealed {
+    use super::{Readiness, Watches};
+    use std::sync::Arc;
+
+    /// What a poller needs of a socket's shared part.
+    pub trait Shared: Send + Sync {
+        /// What would not wait now.
+        fn readiness(&self) -> Readiness;
+        /// Changes who watches, under the socket's lock.
+        fn change_watches(&self, change: &mut dyn FnMut(&mut Watches));
+    }
+
+    /// A handle with such a part.
+    pub trait Source {
+        /// The shared part.
+        fn shared(&self) -> Arc<dyn Shared>;
+    }
+}
+
+use sealed::{Shared, Source};
+
+struct Core {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    registered: HashMap<u64, Registration>,
+    /// Tokens that may be ready, each once.
+    candidates: Vec<u64>,
+    notified: bool,
+}
+
+struct Registration {
+    shared: Weak<dyn Shared>,
+    interest: Interest,
+    /// Whether the token is among the candidates.
+    queued: bool,
+}
+
+impl Poller {
+    /// A poller that watches nothing.
+    pub fn new() -> io::Result<Poller> {
+        Ok(Poller { core: Arc::new(Core { state: Mutex::default(), ready: Condvar::new() }) })
+    }
+
+    /// Watches `handle` under the name `token`. A token in use is `AlreadyExists`. A handle may be dropped without being deregistered.
+    pub fn register(&self, handle: &impl Pollable, token: u64, interest: Interest) -> io::Result<()> {
+        let shared = handle.shared();
+        let registration = Registration { shared: Arc::downgrade(&shared), interest, queued: false };
+        match self.core.state.lock().registered.entry(token) {
+            std::collections::hash_map::Entry::Occupied(mut taken) if taken.get().shared.strong_count() == 0 => {
+                taken.insert(registration);
+            }
+            std::collections::hash_map::Entry::Occupied(_) => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the token is in use"));
+            }
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(registration);
+            }
+        }
+        let watcher: Arc<dyn Watcher> = self.core.clone();
+        shared.change_watches(&mut |watches| watches.push(Watch { watcher: watcher.clone(), token }));
+        self.core.consider(token);
+        Ok(())
+    }
+
+    /// Changes what is waited for under `token`; `NotFound` if it is not registered.
+    pub fn modify(&self, token: u64, interest: Interest) -> io::Result<()> {
+        let mut state = self.core.state.lock();
+        let registration = state.registered.get_mut(&token).ok_or_else(not_registered)?;
+        registration.interest = interest;
+        drop(state);
+        self.core.consider(token);
+        Ok(())
+    }
+
+    /// Watches `token` no longer; `NotFound` if it is not registered.
+    pub fn deregister(&self, token: u64) -> io::Result<()> {
+        let registration = self.core.state.lock().registered.remove(&token).ok_or_else(not_registered)?;
+        if let Some(shared) = registration.shared.upgrade() {
+            forget(&*shared, &self.core, token);
+        }
+        Ok(())
+    }
+
+    /// Waits until a registered socket is ready, [`Poller::notify`] is called, or `timeout` has passed; then puts an event for each ready
+    /// socket into `events`, which is emptied first. Says how many. Without a timeout it waits for ever.
+    pub fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<usize> {
+        events.clear();
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            self.core.collect(events);
+            let mut state = self.core.state.lock();
+            let notified = std::mem::take(&mut state.notified);
+            if notified || !events.is_empty() {
+                return Ok(events.len());
+            }
+            if state.candidates.is_empty() && !self.core.sleep(&mut state, deadline) {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Ends the wait of another thread, or the next one.
+    pub fn notify(&self) {
+        self.core.state.lock().notified = true;
+        self.core.signal();
+    }
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        let registered = std::mem::take(&mut self.core.state.lock().registered);
+        for (token, registration) in registered {
+            if let Some(shared) = registration.shared.upgrade() {
+                forget(&*shared, &self.core, token);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Puts `token` among the candidates and wakes a waiting thread.
+    fn consider(&self, token: u64) {
+        if self.state.lock().queue(token) {
+            self.signal();
+        }
+    }
+
+    fn signal(&self) {
+        self.ready.notify_one();
+    }
+
+    /// Asks every candidate whether it is ready: those that are stay candidates, for they are reported until drained. A socket's own lock is taken
+    /// with the poller's released; a change that comes in between makes it a candidate again.
+    fn collect(&self, events: &mut Vec<Event>) {
+        let candidates = self.take_candidates();
+        for (token, shared, interest) in candidates {
+            let ready = shared.upgrade().map(|shared| shared.readiness());
+            match ready {
+                None => drop(self.state.lock().registered.remove(&token)),
+                Some(ready) if ready.intersects(interest.readiness()) => {
+                    let readable = interest.readable && ready.intersects(Readiness::READABLE);
+                    let writable = interest.writable && ready.intersects(Readiness::WRITABLE);
+                    events.push(Event { token, readable, writable });
+                }
+                Some(_) => {}
+            }
+        }
+        self.keep_candidates(events);
+    }
+
+    fn take_candidates(&self) -> Vec<(u64, Weak<dyn Shared>, Interest)> {
+        let mut state = self.state.lock();
+        let State { registered, candidates, .. } = &mut *state;
+        let take = |token: u64| {
+            let registration = registered.get_mut(&token)?;
+            registration.queued = false;
+            Some((token, registration.shared.clone(), registration.interest))
+        };
+        candidates.drain(..).filter_map(take).collect()
+    }
+
+    fn keep_candidates(&self, events: &[Event]) {
+        let mut state = self.state.lock();
+        for event in events {
+            state.queue(event.token);
+        }
+    }
+
+    /// Sleeps until signalled; false once `deadline` has passed.
+    fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
+        match deadline {
+            None => {
+                self.ready.wait(state);
+                true
+            }
+            Some(deadline) if deadline <= Instant::now() => false,
+            Some(deadline) => {
+                self.ready.wait_until(state, deadline);
+                true
+            }
+        }
+    }
+}
+
+impl State {
+    /// True if the token is registered and was not among the candidates.
+    fn queue(&mut self, token: u64) -> bool {
+        match self.registered.get_mut(&token) {
+            Some(registration) if !registration.queued => {
+                registration.queued = true;
+                self.candidates.push(token);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Watcher for Core {
+    fn changed(&self, token: u64, _readiness: Readiness) {
+        self.consider(token);
+    }
+}
+
+fn forget(shared: &dyn Shared, core: &Arc<Core>, token: u64) {
+    let own = Arc::as_ptr(core).cast::<()>();
+    shared.change_watches(&mut |watches| watches.retain(|watch| watch.token != token || Arc::as_ptr(&watch.watcher).cast::<()>() != own));
+}
+
+fn not_registered() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the token is not registered")
+}
+
+impl Shared for TcpShared {
+    fn readiness(&self) -> Readiness {
+        self.state.lock().readiness()
+    }
+
+    fn change_watches(&self, change: &mut dyn FnMut(&mut Watches)) {
+        change(&mut self.state.lock().watches);
+    }
+}
+
+impl Shared for ListenerShared {
+    fn readiness(&self) -> Readiness {
+        self.state.lock().readiness()
+    }
+
+    fn change_watches(&self, change: &mut dyn FnMut(&mut Watches)) {
+        change(&mut self.state.lock().watches);
+    }
+}
+
+impl Shared for DatagramShared {
+    fn readiness(&self) -> Readiness {
+        let state = self.state.lock();
+        state.readiness(self.in_stack())
+    }
+
+    fn change_watches(&self, change: &mut dyn FnMut(&mut Watches)) {
+        change(&mut self.state.lock().watches);
+    }
+}
+
+impl Source for TcpStream {
+    fn shared(&self) -> Arc<dyn Shared> {
+        self.handle.shared.clone()
+    }
+}
+
+impl Source for TcpListener {
+    fn shared(&self) -> Arc<dyn Shared> {
+        self.handle.shared.clone()
+    }
+}
+
+impl Source for DatagramHandle {
+    fn shared(&self) -> Arc<dyn Shared> {
+        self.shared.clone()
+    }
+}
+
+impl Source for UdpSocket {
+    fn shared(&self) -> Arc<dyn Shared> {
+        Source::shared(&*self.handle)
+    }
+}
+
+impl Source for IcmpSocket {
+    fn shared(&self) -> Arc<dyn Shared> {
+        Source::shared(&*self.handle)
+    }
+}
+
+impl Source for RawSocket {
+    fn shared(&self) -> Arc<dyn Shared> {
+        Source::shared(&*self.handle)
+    }
+}
+
+impl Pollable for TcpStream {}
+impl Pollable for TcpListener {}
+impl Pollable for UdpSocket {}
+impl Pollable for IcmpSocket {}
+impl Pollable for RawSocket {}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.core.state.lock();
+        write!(f, "Poller({} registered, {} candidates)", state.registered.len(), state.candidates.len())
+    }
+}

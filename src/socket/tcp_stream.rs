@@ -1,0 +1,463 @@
+//! A TCP connection, as a program holds it.
+//!
+//! Owns reading, writing and closing. What the connection does is the transport layer's; what both share is
+//! [`TcpShared`], whose rules (one lock, marks, readiness) to read first. Options are in [`super::tcp_options`].
+
+use super::backend::{Backend, unspecified};
+use super::waiting::{Patience, Settings, Side, Wait};
+use crate::layer::Notify;
+use crate::packet::{Pool, SMALL_SLOT, Slice};
+use crate::transport::shared::{Failure, Mark, Phase, Readiness, SocketOptions, TcpShared, TcpSharedState};
+use crate::wire::Protocol;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Slices that one read takes off the socket, so that it need not allocate: most of a 64 KB buffer in Ethernet segments.
+const SLICES_PER_READ: usize = 32;
+/// Bytes that one write copies at most; a longer one is a partial write.
+const LONGEST_WRITE: usize = 1 << 20;
+/// Longer writes go to large slots, shorter ones to small slots, so that little memory is pinned for nothing.
+const LARGE_WRITE: usize = 8 * SMALL_SLOT;
+/// Bytes of one chunk in a large slot.
+const LARGE_CHUNK: usize = 64 << 10;
+
+/// Slices on their way to or from a program's buffer.
+type Slices = SmallVec<[Slice; SLICES_PER_READ]>;
+
+/// A TCP connection on a Hopline stack: the methods of [`std::net::TcpStream`], with the same meaning and the same error kinds.
+///
+/// `&TcpStream` reads and writes too; clones share one connection, as in std. Dropping the last clone closes gracefully in the background
+/// (or as [`TcpStream::set_linger`] says) and never blocks. There is no kernel descriptor: wait on many with [`super::Poller`].
+///
+/// Under a simulation nothing ever waits: what would block is `WouldBlock`.
+pub struct TcpStream {
+    pub(super) handle: Arc<Handle>,
+}
+
+/// What the clones of a stream have in common.
+pub(super) struct Handle {
+    pub(super) shared: Arc<TcpShared>,
+    backend: Arc<Backend>,
+    settings: Settings,
+    /// Held by one writer while it copies, never while it waits: keeps the chunks of two writers apart and lets small writes share a slot.
+    turn: Mutex<()>,
+}
+
+/// How to open a connection, beyond its target.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// The address and port to connect from; an unspecified address and port 0 leave the choice to the stack.
+    pub local: Option<SocketAddr>,
+    /// Give up after this time (`TimedOut`); `None`: when the SYN retries are used up.
+    pub timeout: Option<Duration>,
+    /// What the socket starts with, where it is not the stack's default.
+    pub options: Option<SocketOptions>,
+}
+
+impl TcpStream {
+    /// Starts to open a connection and returns at once.
+    pub(crate) fn open(backend: &Arc<Backend>, remote: SocketAddr, connect: &ConnectOptions) -> io::Result<TcpStream> {
+        check_target(backend, remote)?;
+        let local = connect.local.unwrap_or_else(|| unspecified(remote.ip(), 0));
+        backend.check_local(local.ip())?;
+        let lease = backend.ports.lease(Protocol::TCP, local.port(), Some(remote))?;
+        let local = SocketAddr::new(local.ip(), lease.port);
+        let options = connect.options.clone().unwrap_or_else(|| backend.config.tcp.socket_options());
+        let shared = TcpShared::new(backend.marks.clone(), backend.device_room.clone(), local, remote, options);
+        shared.state.lock().lease = lease;
+        shared.mark(Mark::Open);
+        Ok(TcpStream::adopt(backend, shared))
+    }
+
+    /// A handle for a connection that exists: an accepted one.
+    pub(crate) fn adopt(backend: &Arc<Backend>, shared: Arc<TcpShared>) -> TcpStream {
+        let (settings, turn) = (Settings::default(), Mutex::new(()));
+        TcpStream { handle: Arc::new(Handle { shared, backend: backend.clone(), settings, turn }) }
+    }
+
+    /// Waits until the connection is open, has failed, or `timeout` has passed (`TimedOut`).
+    pub(crate) fn wait_connected(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let Handle { shared, backend, .. } = &*self.handle;
+        let wait = Wait { backend, wakeup: &shared.wakeup, side: Side::Write, patience: Patience::at_most(timeout) };
+        wait.until(&shared.state, connect_result).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "connection timed out"),
+            _ => error,
+        })
+    }
+
+    /// How opening the connection ended; `None` while it is under way. A failure is told once.
+    pub fn connected(&self) -> Option<io::Result<()>> {
+        connect_result(&mut self.state())
+    }
+
+    /// The far end. `NotConnected` before the handshake and after the end, as in std.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let state = self.state();
+        if state.phase == Phase::Connected { Ok(state.remote) } else { Err(io::ErrorKind::NotConnected.into()) }
+    }
+
+    /// Our end.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.state().local)
+    }
+
+    /// Ends one direction or both. Ending the reading side makes reads see the end of the stream; ending the writing side sends FIN behind
+    /// the last byte.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        let (read, write) = (how != Shutdown::Write, how != Shutdown::Read);
+        let turn = self.handle.turn.lock();
+        {
+            let mut state = self.state();
+            if matches!(state.phase, Phase::New | Phase::Closed) {
+                return Err(io::ErrorKind::NotConnected.into());
+            }
+            state.read_closed |= read;
+            state.write_closed |= write;
+        }
+        drop(turn);
+        self.after_shutdown(read, write);
+        Ok(())
+    }
+
+    fn after_shutdown(&self, read: bool, write: bool) {
+        let shared = &self.handle.shared;
+        if read {
+            shared.mark(Mark::CloseRead);
+        }
+        if write {
+            shared.mark(Mark::CloseWrite);
+        }
+        self.wake(Readiness::STATE);
+    }
+
+    /// Tells other threads and pollers of a change that the program itself made.
+    pub(super) fn wake(&self, readiness: Readiness) {
+        if self.handle.shared.wakeup.raise(readiness) {
+            self.handle.shared.notify();
+        }
+    }
+
+    /// A second handle for the same connection: non-blocking mode and timeouts are shared, as in std.
+    pub fn try_clone(&self) -> io::Result<TcpStream> {
+        Ok(TcpStream { handle: self.handle.clone() })
+    }
+
+    /// Reads without taking: the next read gives the same bytes.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let slices = self.take(buffer.len(), Taking::Peek)?;
+        Ok(copy_out(&slices, &mut [IoSliceMut::new(buffer)]))
+    }
+
+    pub(super) fn state(&self) -> parking_lot::MutexGuard<'_, TcpSharedState> {
+        self.handle.shared.state.lock()
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.handle.settings
+    }
+
+    fn wait(&self, side: Side) -> Wait<'_> {
+        self.handle.settings.wait(&self.handle.backend, &self.handle.shared.wakeup, side)
+    }
+
+    /// Takes at most `room` bytes off the socket, by reference; empty at the end of the stream.
+    fn take(&self, room: usize, taking: Taking) -> io::Result<Slices> {
+        if room == 0 {
+            return Ok(Slices::new());
+        }
+        let (slices, announce) = self.wait(Side::Read).until(&self.handle.shared.state, |state| try_take(state, room, taking))?;
+        if announce {
+            self.handle.shared.mark(Mark::Window);
+        }
+        Ok(slices)
+    }
+
+    fn receive(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let room = buffers.iter().map(|buffer| buffer.len()).sum();
+        let slices = self.take(room, Taking::Consume)?;
+        Ok(copy_out(&slices, buffers))
+    }
+
+    fn send(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted = buffers.iter().map(|buffer| buffer.len()).sum::<usize>().min(LONGEST_WRITE);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let wait = self.wait(Side::Write);
+        loop {
+            wait.until(&self.handle.shared.state, room_to_write)?;
+            if let Some(result) = self.write_now(buffers, wanted) {
+                return result;
+            }
+        }
+    }
+
+    /// Copies what there is room for into chunks and hands them over; `None` if another writer was faster.
+    fn write_now(&self, buffers: &[IoSlice<'_>], wanted: usize) -> Option<io::Result<usize>> {
+        let Handle { shared, backend, turn, .. } = &*self.handle;
+        let turn = turn.lock();
+        let (count, tail) = reserve(&mut shared.state.lock(), wanted)?;
+        let chunks = copy_in(&backend.pool, buffers, count, tail);
+        let result = hand_over(&mut shared.state.lock(), chunks, count);
+        drop(turn);
+        if result.is_ok() {
+            shared.mark(Mark::Send);
+        }
+        Some(result)
+    }
+}
+
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Taking {
+    Consume,
+    Peek,
+}
+
+fn check_target(backend: &Backend, remote: SocketAddr) -> io::Result<()> {
+    if remote.port() == 0 {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody can listen on port 0"));
+    }
+    backend.check_remote(remote.ip())
+}
+
+fn connect_result(state: &mut TcpSharedState) -> Option<io::Result<()>> {
+    match state.phase {
+        Phase::New | Phase::Connecting if state.failure.is_none() => None,
+        Phase::Connected => Some(Ok(())),
+        _ => Some(Err(state.failure.take().unwrap_or(Failure::Aborted).into())),
+    }
+}
+
+/// Data first, then the end of the stream, then the failure once: the order of Linux's `tcp_recvmsg`.
+fn try_take(state: &mut TcpSharedState, room: usize, taking: Taking) -> Option<io::Result<(Slices, bool)>> {
+    if state.unread > 0 && !state.read_closed {
+        return Some(Ok(match taking {
+            Taking::Peek => (look(state, room), false),
+            Taking::Consume => consume(state, room),
+        }));
+    }
+    if state.receive_finished {
+        return Some(Ok((Slices::new(), false)));
+    }
+    if let Some(failure) = state.failure.take() {
+        return Some(Err(failure.into()));
+    }
+    let over = state.read_closed || state.phase == Phase::Closed;
+    over.then(|| Ok((Slices::new(), false)))
+}
+
+/// Takes slices; the flag says whether the window has opened enough to be announced.
+fn consume(state: &mut TcpSharedState, room: usize) -> (Slices, bool) {
+    let mut taken = Slices::new();
+    let mut left = room;
+    while left > 0 && taken.len() < SLICES_PER_READ {
+        let Some(first) = state.received.front_mut() else { break };
+        let slice = if first.len() <= left { state.received.pop_front().unwrap_or(Slice::empty()) } else { first.split_to(left) };
+        left -= slice.len();
+        taken.push(slice);
+    }
+    let count = room - left;
+    state.unread = state.unread.saturating_sub(count);
+    state.consumed_unannounced = state.consumed_unannounced.saturating_add(count);
+    (taken, state.consumed_unannounced >= state.window_mark_at)
+}
+
+fn look(state: &TcpSharedState, room: usize) -> Slices {
+    let mut left = room;
+    let mut seen = Slices::new();
+    for slice in state.received.iter().take(SLICES_PER_READ) {
+        let part = slice.part(0..left);
+        left -= part.len();
+        seen.push(part);
+        if left == 0 {
+            break;
+        }
+    }
+    seen
+}
+
+fn copy_out(slices: &[Slice], buffers: &mut [IoSliceMut<'_>]) -> usize {
+    let mut rooms = buffers.iter_mut().map(|buffer| &mut buffer[..]).filter(|room| !room.is_empty());
+    let mut room: &mut [u8] = rooms.next().unwrap_or_default();
+    let mut done = 0;
+    for slice in slices {
+        let mut rest: &[u8] = slice;
+        while !rest.is_empty() {
+            if room.is_empty() {
+                let Some(next) = rooms.next() else { return done };
+                room = next;
+            }
+            let count = rest.len().min(room.len());
+            let (now, later) = rest.split_at(count);
+            let (here, beyond) = std::mem::take(&mut room).split_at_mut(count);
+            here.copy_from_slice(now);
+            (rest, room) = (later, beyond);
+            done += count;
+        }
+    }
+    done
+}
+
+/// The failure once, then `BrokenPipe`: the order of Linux's `tcp_sendmsg`.
+fn write_error(state: &mut TcpSharedState) -> Option<io::Error> {
+    if state.phase == Phase::Closed || state.write_closed || state.failure.is_some() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        return Some(state.failure.take().map_or_else(broken, io::Error::from));
+    }
+    None
+}
+
+fn room_to_write(state: &mut TcpSharedState) -> Option<io::Result<()>> {
+    match write_error(state) {
+        Some(error) => Some(Err(error)),
+        None if state.phase == Phase::Connected && state.send_room() > 0 => Some(Ok(())),
+        None => None,
+    }
+}
+
+/// Counts what will be written, so that no other writer takes the same room, and borrows the last chunk if a short write may fit behind it.
+fn reserve(state: &mut TcpSharedState, wanted: usize) -> Option<(usize, Option<Slice>)> {
+    let count = wanted.min(state.send_room());
+    if count == 0 {
+        return None;
+    }
+    state.unacknowledged += count;
+    let tail = if count < SMALL_SLOT { state.to_send.pop_back() } else { None };
+    Some((count, tail))
+}
+
+/// Gives the chunks to the connection, unless it ended meanwhile.
+fn hand_over(state: &mut TcpSharedState, chunks: SmallVec<[Slice; 4]>, count: usize) -> io::Result<usize> {
+    if let Some(error) = write_error(state) {
+        state.unacknowledged = state.unacknowledged.saturating_sub(count);
+        return Err(error);
+    }
+    state.to_send.extend(chunks);
+    Ok(count)
+}
+
+/// Copies the first `count` bytes of `buffers`: behind `tail` what fits there, the rest into chunks of its own.
+fn copy_in(pool: &Pool, buffers: &[IoSlice<'_>], count: usize, tail: Option<Slice>) -> SmallVec<[Slice; 4]> {
+    let mut source = Source { buffers, first: &[], left: count };
+    let mut chunks = SmallVec::new();
+    if let Some(mut tail) = tail {
+        source.append_to(&mut tail);
+        chunks.push(tail);
+    }
+    let chunk_bytes = if count > LARGE_WRITE { LARGE_CHUNK } else { SMALL_SLOT };
+    while source.left > 0 {
+        let mut buffer = pool.buffer(0, source.left.min(chunk_bytes));
+        source.fill(buffer.bytes_mut());
+        chunks.push(buffer.freeze());
+    }
+    chunks
+}
+
+/// The first `left` bytes of what `first` and then `buffers` hold.
+struct Source<'a> {
+    buffers: &'a [IoSlice<'a>],
+    first: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Source<'a> {
+    /// The next bytes that lie together.
+    fn next(&mut self) -> &'a [u8] {
+        while self.first.is_empty() {
+            let Some((buffer, rest)) = self.buffers.split_first() else { return &[] };
+            (self.first, self.buffers) = (buffer, rest);
+        }
+        self.first.get(..self.left.min(self.first.len())).unwrap_or_default()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.first = self.first.get(count..).unwrap_or_default();
+        self.left -= count;
+    }
+
+    fn append_to(&mut self, tail: &mut Slice) {
+        while self.left > 0 {
+            match tail.grow_back(self.next()) {
+                0 => return,
+                count => self.advance(count),
+            }
+        }
+    }
+
+    /// Fills `room`, which is no longer than what is left.
+    fn fill(&mut self, mut room: &mut [u8]) {
+        while !room.is_empty() {
+            let bytes = self.next();
+            let count = bytes.len().min(room.len());
+            let (now, later) = room.split_at_mut(count);
+            now.copy_from_slice(&bytes[..count]);
+            room = later;
+            self.advance(count);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.mark(Mark::Released);
+    }
+}
+
+impl Read for &TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(&mut [IoSliceMut::new(buffer)])
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.receive(buffers)
+    }
+}
+
+impl Write for &TcpStream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.send(&[IoSlice::new(buffer)])
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send(buffers)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(buffers)
+    }
+}
+
+impl Write for TcpStream {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self).write(buffer)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(buffers)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.shared.fmt(f)
+    }
+}

@@ -1,0 +1,145 @@
+//! How a call waits: on its own socket, holding nothing, as long as its handle says.
+//!
+//! Owns non-blocking mode and timeouts, and the one loop in which program threads wait.
+
+use super::backend::Backend;
+use crate::transport::shared::Wakeup;
+use parking_lot::Mutex;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Non-blocking mode and timeouts: shared by all clones of a handle, as the kernel does.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    nonblocking: AtomicBool,
+    read_timeout: Timeout,
+    write_timeout: Timeout,
+}
+
+/// Nanoseconds; 0 stands for "none".
+#[derive(Debug, Default)]
+struct Timeout(AtomicU64);
+
+/// On which side of a socket a call waits.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Readers and acceptors.
+    Read,
+    /// Writers and connectors.
+    Write,
+}
+
+/// How long a call may wait.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Not at all.
+    None,
+    /// Until then.
+    Until(Instant),
+    /// Until something happens.
+    Forever,
+}
+
+/// A call that may have to wait.
+pub(crate) struct Wait<'a> {
+    pub(crate) backend: &'a Backend,
+    pub(crate) wakeup: &'a Wakeup,
+    pub(crate) side: Side,
+    pub(crate) patience: Patience,
+}
+
+impl Wait<'_> {
+    /// Runs `attempt` under the lock until it gives something. `WouldBlock` when patience is over; the stack's end is an error of its own.
+    pub(crate) fn until<S, T>(&self, state: &Mutex<S>, mut attempt: impl FnMut(&mut S) -> Option<io::Result<T>>) -> io::Result<T> {
+        let mut guard = state.lock();
+        let mut waited = false;
+        loop {
+            if let Some(result) = attempt(&mut guard) {
+                return result;
+            }
+            if let Some(error) = self.backend.unavailable(waited) {
+                return Err(error);
+            }
+            let left = self.patience.left()?;
+            waited = true;
+            match self.side {
+                Side::Read => self.wakeup.wait_readable(&mut guard, left),
+                Side::Write => self.wakeup.wait_writable(&mut guard, left),
+            };
+        }
+    }
+}
+
+impl Patience {
+    /// Waiting for at most `timeout` from now.
+    pub(crate) fn at_most(timeout: Option<Duration>) -> Patience {
+        timeout.and_then(|timeout| Instant::now().checked_add(timeout)).map_or(Patience::Forever, Patience::Until)
+    }
+
+    /// The time left; `None` is without end.
+    fn left(self) -> io::Result<Option<Duration>> {
+        let left = match self {
+            Patience::Forever => return Ok(None),
+            Patience::None => Duration::ZERO,
+            Patience::Until(deadline) => deadline.saturating_duration_since(Instant::now()),
+        };
+        if left.is_zero() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Settings {
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        self.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    /// A wait on `side` as this handle's mode and timeouts say.
+    pub(crate) fn wait<'a>(&self, backend: &'a Backend, wakeup: &'a Wakeup, side: Side) -> Wait<'a> {
+        let patience = match side {
+            _ if !backend.may_wait() || self.nonblocking.load(Ordering::Relaxed) => Patience::None,
+            side => Patience::at_most(self.timeout(side)),
+        };
+        Wait { backend, wakeup, side, patience }
+    }
+
+    pub(crate) fn timeout(&self, side: Side) -> Option<Duration> {
+        let nanos = self.of(side).0.load(Ordering::Relaxed);
+        (nanos > 0).then_some(Duration::from_nanos(nanos))
+    }
+
+    /// Zero is `InvalidInput`, as in std.
+    pub(crate) fn set_timeout(&self, side: Side, timeout: Option<Duration>) -> io::Result<()> {
+        let nanos = match timeout {
+            Some(Duration::ZERO) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout")),
+            Some(timeout) => u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+            None => 0,
+        };
+        self.of(side).0.store(nanos, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn of(&self, side: Side) -> &Timeout {
+        match side {
+            Side::Read => &self.read_timeout,
+            Side::Write => &self.write_timeout,
+        }
+    }
+}
+
+/// What multicast and v6-only calls say.
+pub(crate) fn unsupported<T>(what: &str) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, format!("{what} is not supported")))
+}
+
+/// A time to live from a program: 1 to 255, as Linux takes it.
+pub(crate) fn time_to_live(ttl: u32) -> io::Result<u8> {
+    u8::try_from(ttl)
+        .ok()
+        .filter(|&ttl| ttl > 0)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a time to live is between 1 and 255"))
+}
+
+/// The smallest and the largest socket buffer that a program can ask for; what lies beyond is silently moved here, as the kernel does.
+pub(crate) fn buffer_size(bytes: usize) -> usize {
+    bytes.clamp(2_048, 1 << 30)
+}
