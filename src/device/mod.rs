@@ -6,8 +6,11 @@
 //! A device is opened into a receiving half, which the receive thread blocks in, a sending half, which the link thread uses and which
 //! never blocks, and a waker.
 
+mod frame;
 #[cfg(target_os = "linux")]
 pub mod linux;
+pub mod merge;
+pub mod segmentation;
 pub mod virtio;
 
 use crate::packet::{Packet, Pool};
