@@ -1,4 +1,5 @@
 //! Hopline: a TCP/IP stack for synchronous programs.
+pub mod app;
 pub mod config;
 pub mod counters;
 pub mod device;
