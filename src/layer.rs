@@ -221,6 +221,8 @@ drop_reasons! {
     TooManyConnections => "connection table full",
     /// The inbox of a layer had no room for the stack's own packet.
     InboxFull => "inbox full",
+    /// The program may not send this: broadcast without having asked for it.
+    NotPermitted => "not permitted",
     /// The stack is shutting down.
     ShuttingDown => "shutting down",
     /// The device refused the frame.

@@ -119,9 +119,11 @@ impl Packet {
         packet
     }
 
-    /// A packet that copies `bytes` into one slot with [`HEADROOM`] in front. Bytes beyond what a slot holds are cut off.
+    /// A packet that copies `bytes` into one slot with [`HEADROOM`] in front, or as much of it as a slot has room for. Bytes beyond
+    /// [`LARGE_SLOT`] are cut off.
     pub fn from_bytes(pool: &Pool, bytes: &[u8]) -> Packet {
-        Packet::new(pool.copy_from(HEADROOM, bytes))
+        let headroom = HEADROOM.min(LARGE_SLOT.saturating_sub(bytes.len()));
+        Packet::new(pool.copy_from(headroom, bytes))
     }
 
     /// The number of bytes in all slices.

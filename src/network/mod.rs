@@ -35,6 +35,9 @@ pub enum Message {
     },
     /// A packet from the transport layer.
     Send(Outgoing),
+    /// A UDP datagram (UDP header in front) for a port that nobody listens on: the sender is to be told (ICMP port unreachable, RFC 1122
+    /// §4.1.3.1), within the rate limit. Comes only for unicast to an address that is ours alone; already counted as dropped.
+    PortUnreachable(Delivery),
     /// Addresses and routes: state that replaces the former. Passed on to transport and link.
     Topology(Arc<Topology>),
     /// The interface is up (`true`) or down.

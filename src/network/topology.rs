@@ -103,7 +103,8 @@ impl Topology {
             let source = self.source_for(destination).or_else(|| unspecified_source(destination))?;
             return Some(Resolved { source, next_hop: destination, cast });
         }
-        let on_link = self.addresses.iter().filter(|own| own.contains(destination)).max_by_key(|own| own.prefix_length);
+        // Backwards, because the last of equals wins: the first address of a network is preferred.
+        let on_link = self.addresses.iter().rev().filter(|own| own.contains(destination)).max_by_key(|own| own.prefix_length);
         let route = self.best_route(destination);
         match (on_link, route) {
             (Some(own), route) if route.is_none_or(|route| route.destination.prefix_length <= own.prefix_length) => {

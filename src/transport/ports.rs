@@ -3,6 +3,7 @@
 //! Owns the [`PortProvider`] trait and the lease. With an own address the transport layer itself chooses ephemeral ports (RFC 6056); with an
 //! address shared with the host, each port is guarded by a kernel socket, and the provider hands out guarded ports.
 
+use crate::random::SecretRandom;
 use crate::wire::Protocol;
 use std::io;
 use std::net::SocketAddr;
@@ -46,5 +47,31 @@ impl PortProvider for OwnPorts {
 
     fn lease_listener(&self, wanted: u16) -> io::Result<PortLease> {
         Ok(PortLease { port: wanted, guard: None })
+    }
+}
+
+/// The transport layer's own choice of ephemeral ports.
+#[derive(Debug)]
+pub(super) struct EphemeralPorts {
+    first: u16,
+    count: u16,
+}
+
+impl EphemeralPorts {
+    /// Ports from `first` to `last`, both included.
+    pub(super) fn new((first, last): (u16, u16)) -> EphemeralPorts {
+        let first = first.max(1);
+        EphemeralPorts { first, count: last.saturating_sub(first).saturating_add(1) }
+    }
+
+    /// A port for a datagram socket: random, then the next free one (RFC 6056 §3.3.1).
+    pub(super) fn choose_any(&self, random: &mut SecretRandom, is_free: impl Fn(u16) -> bool) -> Option<u16> {
+        let start = random.next_u32() >> 1;
+        (0..u32::from(self.count)).map(|step| self.at(start + step)).find(|&port| is_free(port))
+    }
+
+    fn at(&self, step: u32) -> u16 {
+        let offset = step % u32::from(self.count.max(1));
+        self.first.saturating_add(offset as u16)
     }
 }

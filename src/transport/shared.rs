@@ -15,7 +15,7 @@ mod datagram;
 mod listener;
 mod stream;
 
-pub use datagram::{Datagram, DatagramKind, DatagramShared, DatagramState};
+pub use datagram::{DATAGRAM_OVERHEAD, Datagram, DatagramKind, DatagramShared, DatagramState};
 pub use listener::{ListenerShared, ListenerState};
 pub use stream::{NoRoom, Phase, StreamInfo, TcpShared, TcpSharedState};
 

@@ -43,6 +43,21 @@ pub struct Datagram {
     pub fragmentation: Fragmentation,
 }
 
+/// What a waiting datagram takes of a buffer besides its payload: so that empty datagrams are bounded as well.
+pub const DATAGRAM_OVERHEAD: usize = 256;
+
+impl Datagram {
+    /// Bytes that it takes of the send budget while it is on its way: what [`DatagramShared::take_room`] is called with.
+    pub fn send_cost(&self) -> usize {
+        self.packet.len() + DATAGRAM_OVERHEAD
+    }
+
+    /// Bytes that it takes of the receive buffer: the slots that it pins. What [`DatagramState::unread`] shrinks by when it is read.
+    pub fn receive_cost(&self) -> usize {
+        self.packet.slices().iter().map(crate::packet::Slice::slot_bytes).sum::<usize>() + DATAGRAM_OVERHEAD
+    }
+}
+
 /// The shared part of one datagram socket.
 pub struct DatagramShared {
     /// What it sees and sends.
@@ -75,7 +90,7 @@ pub struct DatagramState {
     pub to_send: VecDeque<Datagram>,
     /// Arrived, unread.
     pub received: VecDeque<Datagram>,
-    /// Bytes that `received` pins: whole slots.
+    /// Bytes that `received` pins: the sum of [`Datagram::receive_cost`].
     pub unread: usize,
     /// Datagrams dropped because `unread` would have passed the receive buffer.
     pub receive_drops: u64,
@@ -122,7 +137,8 @@ impl DatagramShared {
         self.in_stack.load(Ordering::SeqCst)
     }
 
-    /// Counts `bytes` as sent by the program: before the datagram is put on `to_send`, under the lock. The packet's guard gives it back.
+    /// Counts `bytes` ([`Datagram::send_cost`]) as sent by the program: before the datagram is put on `to_send`, under the lock. The packet's
+    /// guard gives it back.
     pub fn take_room(&self, bytes: usize) {
         self.in_stack.fetch_add(bytes, Ordering::SeqCst);
     }

@@ -1,0 +1,65 @@
+//! What the parts of the transport layer share: topology, pool, randomness, path MTUs, the state of shutdown.
+//!
+//! Owns nothing that belongs to one socket.
+
+use super::demux::KeyedHash;
+use super::path_mtu::PathMtus;
+use super::ports::EphemeralPorts;
+use super::shared::Failure;
+use crate::config::{Config, DatagramConfig};
+use crate::layer::Outbox;
+use crate::network;
+use crate::network::topology::Topology;
+use crate::packet::Pool;
+use crate::random::SecretRandom;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The transport layer's outbox: nothing is above it but sockets.
+pub(super) type Out = Outbox<Infallible, network::Message>;
+
+/// What every part of the layer may look at.
+pub(super) struct Environment {
+    pub(super) datagram: DatagramConfig,
+    pub(super) topology: Arc<Topology>,
+    pub(super) pool: Pool,
+    pub(super) random: SecretRandom,
+    pub(super) ephemeral: EphemeralPorts,
+    pub(super) path_mtus: PathMtus,
+    pub(super) packet_number: u64,
+    /// Set when nothing may be opened any more: why.
+    pub(super) refusing: Option<Failure>,
+}
+
+impl Environment {
+    pub(super) fn new(config: &Config, topology: Arc<Topology>, pool: Pool, mut random: SecretRandom) -> Environment {
+        let hash = KeyedHash::new(&mut random);
+        Environment {
+            datagram: config.datagram.clone(),
+            topology,
+            pool,
+            random,
+            ephemeral: EphemeralPorts::new(config.tcp.ephemeral_ports),
+            path_mtus: PathMtus::new(config.network.path_mtu_entries, hash),
+            packet_number: 0,
+            refusing: None,
+        }
+    }
+
+    /// Whether sockets may be opened.
+    pub(super) fn may_open(&self) -> Result<(), Failure> {
+        self.refusing.map_or(Ok(()), Err)
+    }
+
+    /// The path MTU to `destination` as far as known.
+    pub(super) fn path_mtu(&self, destination: IpAddr) -> u16 {
+        self.path_mtus.get(destination, self.topology.mtu)
+    }
+
+    /// A number for a packet of ours.
+    pub(super) fn next_packet_number(&mut self) -> u64 {
+        self.packet_number = self.packet_number.wrapping_add(1);
+        self.packet_number
+    }
+}
