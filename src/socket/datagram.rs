@@ -9,7 +9,7 @@ use crate::link::Cast;
 use crate::network::Fragmentation;
 use crate::packet::{HEADROOM, LARGE_SLOT, Packet};
 use crate::time::Instant;
-use crate::transport::shared::{Datagram, DatagramKind, DatagramShared, DatagramState, Failure, Mark, SocketOptions};
+use crate::transport::shared::{DATAGRAM_OVERHEAD, Datagram, DatagramKind, DatagramShared, DatagramState, Failure, Mark, SocketOptions};
 use crate::wire::Protocol;
 use parking_lot::MutexGuard;
 use std::io;
@@ -119,7 +119,7 @@ impl DatagramHandle {
         if self.shared.in_stack() >= state.options.send_buffer {
             return None;
         }
-        self.shared.take_room(length);
+        self.shared.take_room(length + DATAGRAM_OVERHEAD);
         Some(Ok((state.local, state.options.clone())))
     }
 
@@ -231,14 +231,9 @@ pub(crate) fn try_receive(state: &mut DatagramState, taking: Taking) -> Option<i
         Taking::Consume => state.received.pop_front(),
     }?;
     if taking == Taking::Consume {
-        state.unread = state.unread.saturating_sub(pinned_bytes(&datagram.packet));
+        state.unread = state.unread.saturating_sub(datagram.receive_cost());
     }
     Some(Ok(datagram))
-}
-
-/// What a waiting packet costs its socket: whole slots.
-fn pinned_bytes(packet: &Packet) -> usize {
-    packet.slices().iter().map(|slice| slice.slot_bytes()).sum()
 }
 
 fn duplicate(datagram: &Datagram) -> Datagram {

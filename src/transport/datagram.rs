@@ -90,7 +90,8 @@ impl Datagrams {
         self.turns.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.sockets.len()
     }
 

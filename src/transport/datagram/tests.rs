@@ -6,7 +6,7 @@ use crate::network::{self, Delivery, DeliveryError, ErrorReport, Fragmentation};
 use crate::packet::{ChecksumState, Packet, Segmentation, SegmentationKind};
 use crate::time::Instant;
 use crate::transport::Message;
-use crate::transport::shared::{Datagram, Socket, SocketOptions};
+use crate::transport::shared::{Datagram, SocketOptions};
 use crate::transport::testing::{Bench, ip, topology};
 use crate::wire::UdpHeader;
 
