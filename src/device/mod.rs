@@ -11,6 +11,7 @@ mod frame;
 pub mod linux;
 pub mod merge;
 pub mod segmentation;
+pub mod virtual_link;
 pub mod virtio;
 
 use crate::packet::{Packet, Pool};

@@ -1,0 +1,456 @@
+//! A link within the process: two devices joined by a cable that can be as bad as wanted.
+//!
+//! Owns the two [paths](path) and who waits at their ends. Refuses randomness of its own: everything comes from the seed. Without impairments it loses
+//! nothing: when its bounded queue is full, it takes no more frames until the other end has read some. Read [`path`] first.
+//!
+//! ```
+//! use hopline::device::virtual_link::{self, LinkOptions};
+//! use hopline::device::Device;
+//! let (a, _b) = virtual_link::pair(LinkOptions { mtu: 9_000, ..LinkOptions::default() });
+//! assert_eq!(a.properties().mtu, 9_000);
+//! ```
+
+pub mod path;
+
+pub use path::{BurstLoss, Impairments, Path, PathCounters, PathDrop};
+
+use super::segmentation::prepare;
+use super::{Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Medium, OpenDevice, Received, Sent, Waker};
+use crate::packet::{Packet, Pool};
+use crate::time::Instant;
+use crate::wire::{EthernetHeader, MacAddress};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// What kind of cable it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LinkMedium {
+    /// Ethernet, with the address of each end.
+    Ethernet(MacAddress, MacAddress),
+    /// Bare IP packets.
+    Ip,
+}
+
+/// A link's properties.
+#[derive(Clone, Debug)]
+pub struct LinkOptions {
+    /// The largest IP packet in bytes.
+    pub mtu: usize,
+    /// Frames or bare packets.
+    pub medium: LinkMedium,
+    /// What happens to packets from the first device to the second.
+    pub a_to_b: Impairments,
+    /// What happens to packets from the second device to the first.
+    pub b_to_a: Impairments,
+    /// Whether super-segments and partial checksums cross the link as they are, as they do between two virtual interfaces of one host. Otherwise
+    /// each end cuts and completes them before they meet the link. A direction that corrupts packets has no offload.
+    pub offload: bool,
+    /// Of all randomness.
+    pub seed: u64,
+    /// Packets in flight in one direction; at this bound an end takes no more frames until half of them are read.
+    pub capacity_packets: usize,
+}
+
+impl Default for LinkOptions {
+    fn default() -> LinkOptions {
+        LinkOptions {
+            mtu: 1500,
+            medium: LinkMedium::Ethernet(MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2])),
+            a_to_b: Impairments::default(),
+            b_to_a: Impairments::default(),
+            offload: true,
+            seed: 0,
+            capacity_packets: 4_096,
+        }
+    }
+}
+
+impl LinkOptions {
+    /// The paths from the first device to the second and back.
+    pub fn paths(&self) -> [Path; 2] {
+        let path = |impairments: &Impairments, seed| match self.medium {
+            LinkMedium::Ethernet(..) => Path::for_ethernet(impairments.clone(), seed),
+            LinkMedium::Ip => Path::new(impairments.clone(), seed),
+        };
+        [path(&self.a_to_b, self.seed), path(&self.b_to_a, !self.seed)]
+    }
+
+    /// What each end looks like to its stack.
+    pub fn properties(&self) -> [DeviceProperties; 2] {
+        let media = match self.medium {
+            LinkMedium::Ethernet(a, b) => [Medium::Ethernet(a), Medium::Ethernet(b)],
+            LinkMedium::Ip => [Medium::Ip, Medium::Ip],
+        };
+        let outgoing = [&self.a_to_b, &self.b_to_a];
+        [0, 1].map(|end: usize| {
+            let offload = self.offload && outgoing[end].corruption == 0.0;
+            DeviceProperties { name: "virtual".to_owned(), medium: media[end], mtu: self.mtu, offload: offload_of(offload) }
+        })
+    }
+}
+
+/// Everything or nothing.
+fn offload_of(all: bool) -> DeviceOffload {
+    DeviceOffload { checksum: all, tcp_segmentation_ipv4: all, tcp_segmentation_ipv6: all, udp_segmentation: all }
+}
+
+/// Two devices joined by a link under the real clock.
+pub fn pair(options: LinkOptions) -> (VirtualDevice, VirtualDevice) {
+    let cable = Arc::new(Cable {
+        start: std::time::Instant::now(),
+        capacity: options.capacity_packets.max(1),
+        state: Mutex::new(CableState { paths: options.paths(), ends: [EndState::default(); 2] }),
+        changed: [Condvar::new(), Condvar::new()],
+    });
+    let [a, b] = options.properties();
+    let end = |index, properties| VirtualDevice { end: End { cable: cable.clone(), index }, properties };
+    (end(0, a), end(1, b))
+}
+
+/// One end of a virtual link.
+pub struct VirtualDevice {
+    end: End,
+    properties: DeviceProperties,
+}
+
+impl VirtualDevice {
+    /// What became of the packets that this end has sent.
+    pub fn counters(&self) -> PathCounters {
+        self.end.cable.counters(self.end.index)
+    }
+
+    /// A view of the link that outlives the device's start.
+    pub fn monitor(&self) -> LinkMonitor {
+        LinkMonitor { cable: self.end.cable.clone(), index: self.end.index }
+    }
+}
+
+/// Looks at a link in use, and changes it.
+#[derive(Clone)]
+pub struct LinkMonitor {
+    cable: Arc<Cable>,
+    index: usize,
+}
+
+impl LinkMonitor {
+    /// What became of the packets that this end has sent.
+    pub fn counters(&self) -> PathCounters {
+        self.cable.counters(self.index)
+    }
+
+    /// Changes what happens to the packets that this end sends from now on.
+    pub fn change(&self, change: impl FnOnce(&mut Impairments)) {
+        let mut state = self.cable.state.lock();
+        if let Some(path) = state.paths.get_mut(self.index) {
+            change(path.impairments_mut());
+        }
+    }
+}
+
+struct Cable {
+    start: std::time::Instant,
+    capacity: usize,
+    state: Mutex<CableState>,
+    changed: [Condvar; 2],
+}
+
+struct CableState {
+    /// By the end that sends.
+    paths: [Path; 2],
+    ends: [EndState; 2],
+}
+
+#[derive(Copy, Clone, Default)]
+struct EndState {
+    /// The waker was used.
+    woken: bool,
+    /// It was refused a frame, and has not been told since that there is room.
+    is_blocked: bool,
+    /// Its receiver is gone: what is sent to it vanishes.
+    is_gone: bool,
+}
+
+#[derive(Clone)]
+struct End {
+    cable: Arc<Cable>,
+    index: usize,
+}
+
+impl Cable {
+    fn now(&self) -> Instant {
+        Instant::ZERO + self.start.elapsed()
+    }
+
+    fn counters(&self, index: usize) -> PathCounters {
+        self.state.lock().paths.get(index).map(Path::counters).unwrap_or_default()
+    }
+
+    fn notify(&self, index: usize) {
+        if let Some(changed) = self.changed.get(index) {
+            changed.notify_all();
+        }
+    }
+
+    fn wait(&self, index: usize, state: &mut MutexGuard<'_, CableState>, until: Option<Instant>) {
+        let Some(changed) = self.changed.get(index) else { return };
+        match until {
+            Some(until) => {
+                changed.wait_until(state, self.start + until.since(Instant::ZERO));
+            }
+            None => changed.wait(state),
+        }
+    }
+}
+
+impl End {
+    fn peer(&self) -> usize {
+        1 - self.index
+    }
+
+    /// The state of this end's receiving side, with the path that leads here.
+    fn incoming<'a>(&self, state: &'a mut CableState) -> Option<&'a mut Path> {
+        state.paths.get_mut(self.peer())
+    }
+
+    fn state<'a>(&self, state: &'a mut CableState) -> Option<&'a mut EndState> {
+        state.ends.get_mut(self.index)
+    }
+}
+
+impl Device for VirtualDevice {
+    fn properties(&self) -> DeviceProperties {
+        self.properties.clone()
+    }
+
+    fn open(self: Box<Self>) -> io::Result<OpenDevice> {
+        let VirtualDevice { end, properties } = *self;
+        Ok(OpenDevice {
+            receiver: Box::new(VirtualReceiver { end: end.clone() }),
+            sender: Box::new(VirtualSender { end: end.clone(), properties, pool: Pool::default() }),
+            waker: Arc::new(end),
+        })
+    }
+}
+
+impl Waker for End {
+    fn wake(&self) {
+        if let Some(state) = self.state(&mut self.cable.state.lock()) {
+            state.woken = true;
+        }
+        self.cable.notify(self.index);
+    }
+}
+
+struct VirtualReceiver {
+    end: End,
+}
+
+impl VirtualReceiver {
+    fn take_frames(&self, state: &mut CableState, limit: usize, batch: &mut Vec<Packet>) -> usize {
+        let (now, capacity) = (self.end.cable.now(), self.end.cable.capacity);
+        let Some(path) = self.end.incoming(state) else { return 0 };
+        let before = batch.len();
+        batch.extend(std::iter::from_fn(|| path.pop(now)).take(limit));
+        let has_room = path.in_flight() <= capacity / 2;
+        let peer = self.end.peer();
+        if has_room && state.ends.get(peer).is_some_and(|end| end.is_blocked) {
+            self.end.cable.notify(peer);
+        }
+        batch.len() - before
+    }
+
+    /// Whether frames that were refused find room again; told once.
+    fn take_writable(&self, state: &mut CableState) -> bool {
+        let has_room = state.paths.get(self.end.index).is_some_and(|path| path.in_flight() <= self.end.cable.capacity / 2);
+        let peer_is_gone = state.ends.get(self.end.peer()).is_some_and(|end| end.is_gone);
+        let Some(end) = self.end.state(state) else { return false };
+        (has_room || peer_is_gone) && std::mem::take(&mut end.is_blocked)
+    }
+}
+
+impl FrameReceiver for VirtualReceiver {
+    fn receive(&mut self, _pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
+        let cable = self.end.cable.clone();
+        let mut state = cable.state.lock();
+        loop {
+            let count = self.take_frames(&mut state, limit, batch);
+            let writable = want_writable && self.take_writable(&mut state);
+            let woken = self.end.state(&mut state).is_some_and(|end| std::mem::take(&mut end.woken));
+            if count > 0 || writable || woken {
+                return Ok(Received { woken, writable, link: None });
+            }
+            let next = if limit > 0 { self.end.incoming(&mut state).and_then(|path| path.next_delivery()) } else { None };
+            cable.wait(self.end.index, &mut state, next);
+        }
+    }
+}
+
+impl Drop for VirtualReceiver {
+    fn drop(&mut self) {
+        if let Some(state) = self.end.state(&mut self.end.cable.state.lock()) {
+            state.is_gone = true;
+        }
+        self.end.cable.notify(self.end.peer());
+    }
+}
+
+struct VirtualSender {
+    end: End,
+    properties: DeviceProperties,
+    pool: Pool,
+}
+
+impl FrameSender for VirtualSender {
+    fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
+        let refused = prepare(frames, &self.properties.offload, self.properties.medium, &self.pool);
+        let mut sent = Sent { refused, ..Sent::default() };
+        let cable = self.end.cable.clone();
+        let now = cable.now();
+        let mut state = cable.state.lock();
+        while let Some(packet) = self.next(&mut state, frames) {
+            self.send_one(&mut state, now, packet, &mut sent);
+        }
+        drop(state);
+        cable.notify(self.end.peer());
+        Ok(sent)
+    }
+}
+
+impl VirtualSender {
+    /// The next frame, if there is room for it.
+    fn next(&self, state: &mut CableState, frames: &mut VecDeque<Packet>) -> Option<Packet> {
+        let is_full = state.paths.get(self.end.index).is_some_and(|path| path.in_flight() >= self.end.cable.capacity);
+        let peer_is_gone = state.ends.get(self.end.peer()).is_some_and(|end| end.is_gone);
+        if is_full && !peer_is_gone && !frames.is_empty() {
+            self.end.state(state)?.is_blocked = true;
+            return None;
+        }
+        frames.pop_front()
+    }
+
+    fn send_one(&self, state: &mut CableState, now: Instant, packet: Packet, sent: &mut Sent) {
+        if packet.offload.segmentation.is_none() && packet.len() > self.longest_frame() {
+            sent.refused += 1;
+            return;
+        }
+        sent.frames += 1;
+        sent.bytes += packet.len() as u64;
+        let peer_is_gone = state.ends.get(self.end.peer()).is_some_and(|end| end.is_gone);
+        if let Some(path) = state.paths.get_mut(self.end.index).filter(|_| !peer_is_gone) {
+            // A packet that is lost has been taken all the same; the path counts it.
+            path.push(now, packet, &self.pool).ok();
+        }
+    }
+
+    fn longest_frame(&self) -> usize {
+        match self.properties.medium {
+            Medium::Ethernet(_) => self.properties.mtu + EthernetHeader::LENGTH,
+            Medium::Ip => self.properties.mtu,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    fn open(options: LinkOptions) -> (OpenDevice, OpenDevice) {
+        let (a, b) = pair(options);
+        (Box::new(a).open().unwrap(), Box::new(b).open().unwrap())
+    }
+
+    fn frames(pool: &Pool, lengths: &[usize]) -> VecDeque<Packet> {
+        lengths.iter().map(|&length| Packet::from_bytes(pool, &vec![7; length])).collect()
+    }
+
+    fn receive(device: &mut OpenDevice, limit: usize, want_writable: bool) -> (Vec<usize>, Received) {
+        let mut batch = Vec::new();
+        let received = device.receiver.receive(&Pool::default(), limit, want_writable, &mut batch).unwrap();
+        (batch.iter().map(Packet::len).collect(), received)
+    }
+
+    #[test]
+    fn frames_cross_in_both_directions() {
+        let pool = Pool::default();
+        let (mut a, mut b) = open(LinkOptions::default());
+        let mut outgoing = frames(&pool, &[60, 61]);
+        assert_eq!(a.sender.send(&mut outgoing).unwrap(), Sent { frames: 2, bytes: 121, refused: 0 });
+        b.sender.send(&mut frames(&pool, &[62])).unwrap();
+        assert_eq!((receive(&mut b, 9, false).0, receive(&mut a, 9, false).0), (vec![60, 61], vec![62]));
+    }
+
+    #[test]
+    fn a_full_link_takes_no_more_and_tells_when_it_does_again() {
+        let pool = Pool::default();
+        let (mut a, mut b) = open(LinkOptions { capacity_packets: 4, ..LinkOptions::default() });
+        let mut outgoing = frames(&pool, &[60; 6]);
+        assert_eq!((a.sender.send(&mut outgoing).unwrap().frames, outgoing.len()), (4, 2));
+        assert_eq!(receive(&mut b, 1, false).0.len(), 1);
+        a.waker.wake();
+        assert_eq!(receive(&mut a, 9, true).1, Received { woken: true, ..Received::default() });
+        assert_eq!(receive(&mut b, 1, false).0.len(), 1);
+        assert_eq!(receive(&mut a, 9, true).1, Received { writable: true, ..Received::default() });
+        assert_eq!((a.sender.send(&mut outgoing).unwrap().frames, outgoing.len()), (2, 0));
+        assert_eq!(receive(&mut b, 9, false).0.len(), 4, "nothing is lost");
+    }
+
+    #[test]
+    fn frames_longer_than_the_mtu_are_refused() {
+        let pool = Pool::default();
+        let (mut a, _b) = open(LinkOptions::default());
+        assert_eq!(a.sender.send(&mut frames(&pool, &[1515, 1514])).unwrap(), Sent { frames: 1, bytes: 1514, refused: 1 });
+        let (mut a, _b) = open(LinkOptions { medium: LinkMedium::Ip, ..LinkOptions::default() });
+        assert_eq!(a.sender.send(&mut frames(&pool, &[1501, 1500])).unwrap(), Sent { frames: 1, bytes: 1500, refused: 1 });
+    }
+
+    #[test]
+    fn a_wait_ends_by_the_waker_also_when_it_came_first() {
+        let (mut a, _b) = open(LinkOptions::default());
+        a.waker.wake();
+        assert_eq!(receive(&mut a, 0, false), (vec![], Received { woken: true, ..Received::default() }));
+        let waker = a.waker.clone();
+        let waiting = std::thread::spawn(move || receive(&mut a, 9, false).1.woken);
+        waker.wake();
+        assert!(waiting.join().unwrap());
+    }
+
+    #[test]
+    fn a_wait_ends_when_a_delayed_frame_arrives() {
+        let pool = Pool::default();
+        let a_to_b = Impairments { delay: Duration::from_millis(5), ..Impairments::default() };
+        let (mut a, mut b) = open(LinkOptions { a_to_b, ..LinkOptions::default() });
+        let start = std::time::Instant::now();
+        a.sender.send(&mut frames(&pool, &[60])).unwrap();
+        assert_eq!(receive(&mut b, 9, false).0, [60]);
+        assert!(start.elapsed() >= Duration::from_millis(5));
+    }
+
+    #[test]
+    fn what_is_sent_to_nobody_vanishes() {
+        let pool = Pool::default();
+        let (mut a, b) = open(LinkOptions { capacity_packets: 1, ..LinkOptions::default() });
+        drop(b);
+        assert_eq!(a.sender.send(&mut frames(&pool, &[60; 9])).unwrap().frames, 9);
+    }
+
+    #[test]
+    fn a_direction_that_corrupts_has_no_offload() {
+        let a_to_b = Impairments { corruption: 0.1, ..Impairments::default() };
+        let (a, b) = pair(LinkOptions { a_to_b, ..LinkOptions::default() });
+        assert_eq!((a.properties().offload, b.properties().offload), (offload_of(false), offload_of(true)));
+    }
+
+    #[test]
+    fn a_monitor_sees_and_changes_the_link() {
+        let pool = Pool::default();
+        let (a, _b) = pair(LinkOptions::default());
+        let monitor = a.monitor();
+        let mut a = Box::new(a).open().unwrap();
+        monitor.change(|impairments| impairments.loss = 1.0);
+        a.sender.send(&mut frames(&pool, &[60])).unwrap();
+        assert_eq!((monitor.counters().pushed, monitor.counters().lost), (1, 1));
+    }
+}
