@@ -2,3 +2,6 @@
 
 #[cfg(feature = "tls")]
 pub mod tls;
+
+#[cfg(feature = "http")]
+pub mod http;
