@@ -59,10 +59,16 @@ impl Default for PipelineConfig {
 pub struct LinkConfig {
     /// Neighbours remembered; beyond it the least recently used one goes.
     pub neighbour_entries: usize,
-    /// Bytes that may wait for one neighbour's address: a cold 64 KB ping is 45 frames.
+    /// Bytes that may wait for one neighbour's address: a cold 64 KB ping is 45 frames. Beyond it the oldest packet goes (RFC 1122 §2.3.2.2
+    /// wants the latest kept). A packet counts with its bytes and a small slot for its headers.
     pub pending_bytes_per_neighbour: usize,
+    /// The same for all neighbours together.
+    pub pending_bytes: usize,
     /// How long an address that was confirmed is believed without question.
     pub neighbour_reachable_time: Duration,
+    /// How long a neighbour whose time is over may be used before it is asked whether it is still there (RFC 4861 §10,
+    /// `DELAY_FIRST_PROBE_TIME`).
+    pub neighbour_delay_time: Duration,
     /// Time between requests for one address.
     pub neighbour_retransmit_time: Duration,
     /// Requests without answer before the neighbour is reported unreachable.
@@ -73,6 +79,9 @@ pub struct LinkConfig {
     pub announce: bool,
     /// Whether to answer ARP requests for our addresses; no in shared-address mode, where the host answers.
     pub answer: bool,
+    /// The VLAN we live in: frames are sent with this tag, and only frames with it are taken. `None`: frames without a tag, or with a tag
+    /// that names a priority alone.
+    pub vlan: Option<u16>,
 }
 
 impl Default for LinkConfig {
@@ -80,12 +89,15 @@ impl Default for LinkConfig {
         LinkConfig {
             neighbour_entries: 1_024,
             pending_bytes_per_neighbour: 256 << 10,
+            pending_bytes: 4 << 20,
             neighbour_reachable_time: Duration::from_secs(30),
+            neighbour_delay_time: Duration::from_secs(5),
             neighbour_retransmit_time: Duration::from_secs(1),
             neighbour_requests: 3,
             neighbour_failed_time: Duration::from_secs(3),
             announce: true,
             answer: true,
+            vlan: None,
         }
     }
 }

@@ -83,6 +83,8 @@ counter_group! {
         neighbours_failed,
         /// Other stations seen using our address.
         address_conflicts,
+        /// Neighbours forgotten because the cache was full.
+        neighbours_evicted,
     }
 }
 
@@ -111,6 +113,10 @@ counter_group! {
         icmp_errors_received,
         /// Path MTU reductions learned.
         path_mtu_updates,
+        /// Path MTUs forgotten because the cache was full.
+        path_mtus_evicted,
+        /// ICMP redirects and source quenches received, and ignored.
+        icmp_advice_ignored,
     }
 }
 

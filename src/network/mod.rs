@@ -1,12 +1,39 @@
 //! The network layer: IPv4, routes, ICMP, reassembly, path MTU.
 //!
-//! Owns routes, reassembly buffers and learned path MTUs. Refuses to know ports, connections or MAC addresses.
+//! Owns routes, reassembly buffers and learned path MTUs. Refuses to know ports, connections or MAC addresses. Read [`topology`] first, then
+//! `receive` (what comes in), `send` (what goes out), `icmp`.
+//!
+//! A packet of TCP or UDP is parsed once and copied never. A packet to an address of our own turns round here and never reaches the link.
 
+pub mod checksum;
+mod fragmentation;
+mod icmp;
+mod icmp_errors;
+mod identification;
+mod path_mtu;
+mod piece;
+mod rate_limit;
+mod reassembly;
+mod receive;
+mod send;
+#[cfg(test)]
+mod tests;
 pub mod topology;
 
-use crate::link::Cast;
-use crate::packet::Packet;
+pub(crate) use piece::largest_piece;
+
+use crate::config::NetworkConfig;
+use crate::layer::{Layer, Level, Outbox};
+use crate::link::{self, Cast};
+use crate::packet::{Packet, Pool};
+use crate::random::SecretRandom;
+use crate::time::Instant;
+use crate::transport;
 use crate::wire::Protocol;
+use identification::Identifications;
+use path_mtu::PathMtus;
+use rate_limit::TokenBucket;
+use reassembly::Reassembly;
 use std::net::IpAddr;
 use std::sync::Arc;
 use topology::Topology;
@@ -35,12 +62,12 @@ pub enum Message {
     },
     /// A packet from the transport layer.
     Send(Outgoing),
-    /// A UDP datagram (UDP header in front) for a port that nobody listens on: the sender is to be told (ICMP port unreachable, RFC 1122
-    /// §4.1.3.1), within the rate limit. Comes only for unicast to an address that is ours alone; already counted as dropped.
+    /// A packet that nobody up there wanted, as it was delivered; already counted as dropped. Its sender is told that the port (UDP, TCP) or
+    /// the protocol (any other) is unreachable, where RFC 1122 §3.2.2, the address mode and the rate limit allow that.
     PortUnreachable(Delivery),
     /// Addresses and routes: state that replaces the former. Passed on to transport and link.
     Topology(Arc<Topology>),
-    /// The interface is up (`true`) or down.
+    /// The interface is up (`true`) or down. Each layer is told by the pipeline; none passes it on.
     LinkState(bool),
 }
 
@@ -141,4 +168,85 @@ pub struct ErrorReport {
     pub protocol: Protocol,
     /// The beginning of its transport header.
     pub quoted: smallvec::SmallVec<[u8; QUOTED_BYTES]>,
+}
+
+type Out = Outbox<transport::Message, link::Message>;
+
+/// The network layer's state machine.
+pub struct Network {
+    config: NetworkConfig,
+    topology: Arc<Topology>,
+    pool: Pool,
+    path_mtus: PathMtus,
+    reassembly: Reassembly,
+    identifications: Identifications,
+    error_limit: TokenBucket,
+    /// Whether the link knows our addresses.
+    is_introduced: bool,
+}
+
+impl Network {
+    /// A network layer with these addresses and routes. It tells link and transport of them as soon as it runs for the first time: at once, by its
+    /// deadline.
+    pub fn new(config: NetworkConfig, topology: Arc<Topology>, pool: Pool, random: SecretRandom) -> Network {
+        Network {
+            path_mtus: PathMtus::new(),
+            reassembly: Reassembly::new(&config),
+            identifications: Identifications::new(random),
+            error_limit: TokenBucket::new(config.icmp_errors_per_second),
+            config,
+            topology,
+            pool,
+            is_introduced: false,
+        }
+    }
+
+    fn introduce(&mut self, out: &mut Out) {
+        if !self.is_introduced {
+            self.is_introduced = true;
+            out.down.push_back(link::Message::Addresses(self.topology.addresses.iter().map(|own| own.address).collect()));
+            out.up.push_back(transport::Message::Topology(self.topology.clone()));
+        }
+    }
+
+    /// A new medium, mtu or route may lead elsewhere: what was learned of paths is learned again.
+    fn replace_topology(&mut self, topology: Arc<Topology>, out: &mut Out) {
+        self.path_mtus.clear();
+        self.topology = topology;
+        self.is_introduced = false;
+        self.introduce(out);
+    }
+
+    fn set_link_state(&mut self, is_up: bool, out: &mut Out) {
+        out.log("ip", Level::Debug, format_args!("link {}", if is_up { "up" } else { "down" }));
+        self.path_mtus.clear();
+    }
+}
+
+impl Layer for Network {
+    type Message = Message;
+    type Up = transport::Message;
+    type Down = link::Message;
+
+    fn handle(&mut self, now: Instant, message: Message, out: &mut Out) {
+        self.introduce(out);
+        match message {
+            Message::Received { cast, packet } => self.receive(now, cast, packet, out),
+            Message::Send(outgoing) => self.send(now, outgoing, out),
+            Message::PortUnreachable(delivery) => self.refuse_delivery(now, delivery, out),
+            Message::Unreachable { packet, .. } => self.report_unreachable(packet, out),
+            Message::TooBig { packet } => self.report_too_big(now, packet, out),
+            Message::Topology(topology) => self.replace_topology(topology, out),
+            Message::LinkState(is_up) => self.set_link_state(is_up, out),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.is_introduced { self.reassembly.deadline() } else { Some(Instant::ZERO) }
+    }
+
+    fn run_timers(&mut self, now: Instant, out: &mut Out) {
+        self.introduce(out);
+        self.run_reassembly_timers(now, out);
+    }
 }

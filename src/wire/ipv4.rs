@@ -78,8 +78,13 @@ impl Ipv4Header {
     /// Reads and checks a header: version, header length, total length (at most `bytes.len()`; more bytes are the
     /// link's padding), checksum (RFC 1122 §3.2.1.2) and the form of the options.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        Self::parse_front(bytes, bytes.len())
+    }
+
+    /// Like [`parse`](Self::parse), for a packet of `available` bytes of which only the first are at hand: the whole header must be.
+    pub fn parse_front(bytes: &[u8], available: usize) -> Result<Self, Malformed> {
         let header = Self::parse_quoted(bytes)?;
-        header.check_lengths(bytes.len())?;
+        header.check_lengths(available)?;
         let is_intact = bytes.get(..usize::from(header.header_length)).is_some_and(|bytes| checksum::checksum(bytes) == 0);
         if !is_intact {
             return Err(malformed("header checksum", Reason::Checksum));
