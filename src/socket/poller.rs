@@ -277,7 +277,7 @@ impl Shared for TcpShared {
     }
 
     fn change_watches(&self, change: &mut dyn FnMut(&mut Watches)) {
-        change(&mut self.state.lock().watches);
+        self.wakeup.change_watches(&mut self.state.lock().watches, change);
     }
 }
 
@@ -287,7 +287,7 @@ impl Shared for ListenerShared {
     }
 
     fn change_watches(&self, change: &mut dyn FnMut(&mut Watches)) {
-        change(&mut self.state.lock().watches);
+        self.wakeup.change_watches(&mut self.state.lock().watches, change);
     }
 }
 
@@ -298,7 +298,7 @@ impl Shared for DatagramShared {
     }
 
     fn change_watches(&self, change: &mut dyn FnMut(&mut Watches)) {
-        change(&mut self.state.lock().watches);
+        self.wakeup.change_watches(&mut self.state.lock().watches, change);
     }
 }
 

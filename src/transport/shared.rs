@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Something that a program, or a packet's end, tells the transport layer about a socket.
@@ -183,6 +183,7 @@ impl fmt::Debug for Watch {
 #[derive(Default)]
 pub struct Wakeup {
     pending: AtomicU32,
+    watched: AtomicBool,
     readers: Condvar,
     writers: Condvar,
 }
@@ -193,7 +194,14 @@ impl Wakeup {
         self.pending.fetch_or(readiness.0, Ordering::AcqRel) == 0
     }
 
-    /// Wakes the threads that wait for what changed, and tells the watchers, which `watches` reads under the socket's lock.
+    /// Changes who watches: `watches` is the socket's list, whose lock the caller holds.
+    pub fn change_watches(&self, watches: &mut Watches, change: &mut dyn FnMut(&mut Watches)) {
+        change(watches);
+        self.watched.store(!watches.is_empty(), Ordering::Release);
+    }
+
+    /// Wakes the threads that wait for what changed, and tells the watchers, which `watches` reads under the socket's lock: not called
+    /// where nobody watches, so that most wake-ups take no lock. A watcher that comes later looks at the state itself.
     pub fn tell(&self, watches: impl FnOnce() -> Watches) {
         let readiness = Readiness(self.pending.swap(0, Ordering::AcqRel));
         if readiness.intersects(Readiness::READABLE | Readiness::STATE) {
@@ -202,7 +210,8 @@ impl Wakeup {
         if readiness.intersects(Readiness::WRITABLE | Readiness::STATE) {
             self.writers.notify_all();
         }
-        for watch in watches() {
+        let watches = if self.watched.load(Ordering::Acquire) { watches() } else { Watches::new() };
+        for watch in watches {
             watch.watcher.changed(watch.token, readiness);
         }
     }
@@ -235,7 +244,7 @@ pub type Watches = smallvec::SmallVec<[Watch; 1]>;
 pub struct DeviceRoom {
     used: AtomicUsize,
     limit: usize,
-    wanted: std::sync::atomic::AtomicBool,
+    wanted: AtomicBool,
     queue: Arc<dyn MarkQueue>,
 }
 
