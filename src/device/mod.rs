@@ -8,6 +8,8 @@
 
 mod frame;
 #[cfg(target_os = "linux")]
+pub mod host;
+#[cfg(target_os = "linux")]
 pub mod linux;
 pub mod merge;
 pub mod segmentation;
@@ -15,6 +17,7 @@ pub mod virtual_link;
 pub mod virtio;
 
 use crate::packet::{Packet, Pool};
+use crate::random::SecretRandom;
 use crate::wire::MacAddress;
 use std::collections::VecDeque;
 use std::io;
@@ -54,6 +57,13 @@ pub struct DeviceProperties {
     /// What it does for senders. A device without a capability gets packets that do not need it: the sending half of every device cuts
     /// super-segments and fills checksums in by itself where its medium does not.
     pub offload: DeviceOffload,
+}
+
+/// A random MAC address that nobody else has: locally administered, unicast (IEEE 802c).
+pub fn local_mac(random: &mut SecretRandom) -> MacAddress {
+    let [_, _, first, rest @ ..] = random.next_u64().to_be_bytes();
+    let [b, c, d, e, f] = rest;
+    MacAddress([(first & 0xfc) | 0x02, b, c, d, e, f])
 }
 
 /// A device that has not been started.

@@ -1,14 +1,17 @@
 //! The Linux devices against the kernel: packet sockets, TUN/TAP, guards, filters, captures. Needs root; says so where it is skipped.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod frames;
+mod toy;
 
 use common::{Namespace, Need, trial, veth};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let needs = &[Need::Namespaces];
-    let trials: Vec<Trial> = vec![trial("namespaces_are_joined_and_vanish", needs, namespaces_are_joined_and_vanish)];
+    let mut trials: Vec<Trial> = vec![trial("namespaces_are_joined_and_vanish", &[Need::Namespaces], namespaces_are_joined_and_vanish)];
+    trials.extend(frames::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -1,0 +1,289 @@
+//! TUN and TAP: an interface of the kernel's whose other end is a descriptor in our hands.
+//!
+//! Owns opening one by name, or taking one that a privileged parent handed over (then nothing here needs a privilege), and both halves of the device. A
+//! TUN carries bare IP packets, a TAP Ethernet frames from a MAC address of our own. One frame for each system call: the kernel has no batches here, which
+//! super-segments make up for.
+//!
+//! Opening by name uses the interface if it exists, and else creates one that vanishes with the descriptor; a created one is set up, its addresses are
+//! the caller's business.
+
+use super::netlink::{Link, link_by_name, set_up};
+use super::sending::{Verdict, judge};
+use super::sys;
+use super::wait::Waiter;
+use crate::device::segmentation::prepare;
+use crate::device::{
+    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, local_mac, merge,
+    virtio,
+};
+use crate::packet::{Buffer, LARGE_SLOT, Packet, Pool, SMALL_SLOT};
+use crate::random::SecretRandom;
+use crate::wire::MacAddress;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Slots that the sending half keeps for the headers of cut segments.
+const HEADER_SLOTS: usize = 256;
+
+/// Which of the two.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TunTapKind {
+    /// Bare IP packets.
+    Tun,
+    /// Ethernet frames.
+    Tap,
+}
+
+/// A TUN/TAP device that has not been started.
+pub struct TunTap {
+    tun: OwnedFd,
+    name: String,
+    medium: Medium,
+    mtu: usize,
+    has_header: bool,
+    offload: bool,
+    /// Where the interface is one of our namespace's: for news of it.
+    link: Option<Link>,
+}
+
+impl TunTap {
+    /// The TAP interface `name`, with offload and a random MAC address of our own.
+    pub fn tap(name: &str) -> io::Result<TunTap> {
+        TunTap::open_named(name, TunTapKind::Tap)
+    }
+
+    /// The TUN interface `name`, with offload.
+    pub fn tun(name: &str) -> io::Result<TunTap> {
+        TunTap::open_named(name, TunTapKind::Tun)
+    }
+
+    /// A descriptor of `/dev/net/tun` that was attached to an interface with `IFF_NO_PI`, in this or another namespace; `IFF_VNET_HDR` is used if it is set. `mtu` is
+    /// the interface's.
+    pub fn from_fd(tun: OwnedFd, kind: TunTapKind, mtu: usize, offload: bool) -> io::Result<TunTap> {
+        let (name, flags) = sys::tun_interface(&tun)?;
+        let is_tap = flags & libc::IFF_TAP != 0;
+        if is_tap != (kind == TunTapKind::Tap) || flags & libc::IFF_NO_PI == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{name}: not a {kind:?} descriptor without packet information"),
+            ));
+        }
+        TunTap::new(tun, name, kind, mtu, flags & libc::IFF_VNET_HDR != 0, None)?.offload(offload)
+    }
+
+    fn open_named(name: &str, kind: TunTapKind) -> io::Result<TunTap> {
+        let existed = link_by_name(name).is_ok();
+        let tun: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(|error| open_error(name, error))?.into();
+        let kind_flag = if kind == TunTapKind::Tap { libc::IFF_TAP } else { libc::IFF_TUN };
+        let attach = |flags: libc::c_int| sys::tun_set_interface(&tun, name, (kind_flag | libc::IFF_NO_PI | flags) as libc::c_short);
+        let has_header = match attach(libc::IFF_VNET_HDR) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(0).map(|()| false),
+            result => result.map(|()| true),
+        };
+        let has_header = has_header.map_err(|error| open_error(name, error))?;
+        let link = link_by_name(name)?;
+        if !existed {
+            set_up(link.index)?;
+        }
+        TunTap::new(tun, name.to_owned(), kind, link.mtu, has_header, Some(link))?.offload(true)
+    }
+
+    fn new(tun: OwnedFd, name: String, kind: TunTapKind, mtu: usize, has_header: bool, link: Option<Link>) -> io::Result<TunTap> {
+        sys::set_nonblocking(&tun)?;
+        let medium = match kind {
+            TunTapKind::Tap => Medium::Ethernet(local_mac(&mut SecretRandom::from_os()?)),
+            TunTapKind::Tun => Medium::Ip,
+        };
+        Ok(TunTap { tun, name, medium, mtu, has_header, offload: false, link })
+    }
+
+    /// Switches super-segments and checksum offload on or off.
+    pub fn offload(mut self, on: bool) -> io::Result<TunTap> {
+        self.offload = on && self.has_header;
+        if self.has_header {
+            sys::tun_set_header_length(&self.tun, virtio::LENGTH as libc::c_int)?;
+            // Not USO: a super-datagram from the kernel would only be cut again, since to UDP each piece is a datagram of its own.
+            let all = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+            sys::tun_set_offload(&self.tun, if on { all } else { 0 })?;
+        }
+        Ok(self)
+    }
+
+    /// Sends from and receives on this MAC address (TAP only; on a TUN there is none to set).
+    pub fn mac(mut self, mac: MacAddress) -> TunTap {
+        if let Medium::Ethernet(own) = &mut self.medium {
+            *own = mac;
+        }
+        self
+    }
+
+    fn device_offload(&self) -> DeviceOffload {
+        let on = self.offload;
+        DeviceOffload { checksum: on, tcp_segmentation_ipv4: on, tcp_segmentation_ipv6: on, udp_segmentation: on }
+    }
+}
+
+fn open_error(name: &str, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            let text = format!(
+                "no permission to open {name}: run as root or give the program CAP_NET_ADMIN, or have root make the interface for this user (ip tuntap add dev {name} mode tap user USER)"
+            );
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        }
+        Some(libc::EBUSY) => io::Error::new(error.kind(), format!("{name} is in use by another program")),
+        Some(libc::EINVAL) => io::Error::new(error.kind(), format!("{name} is an interface of another kind")),
+        Some(libc::ENOENT) => io::Error::new(error.kind(), "this kernel has no /dev/net/tun (modprobe tun)"),
+        _ => io::Error::new(error.kind(), format!("{name}: {error}")),
+    }
+}
+
+impl Device for TunTap {
+    fn properties(&self) -> DeviceProperties {
+        DeviceProperties { name: self.name.clone(), medium: self.medium, mtu: self.mtu, offload: self.device_offload() }
+    }
+
+    fn open(self: Box<Self>) -> io::Result<OpenDevice> {
+        let waiter = Waiter::new(self.link.as_ref(), None)?;
+        let waker = waiter.waker();
+        let offload = self.device_offload();
+        let tun = Arc::new(self.tun);
+        let sender = TunTapSender {
+            tun: tun.clone(),
+            medium: self.medium,
+            has_header: self.has_header,
+            offload,
+            pool: Pool::new(HEADER_SLOTS, 0),
+            congestion: waiter.congestion(),
+        };
+        let receiver = TunTapReceiver { tun, medium: self.medium, has_header: self.has_header, waiter, buffer: None, truncated: 0 };
+        Ok(OpenDevice { receiver: Box::new(receiver), sender: Box::new(sender), waker })
+    }
+}
+
+struct TunTapReceiver {
+    tun: Arc<OwnedFd>,
+    medium: Medium,
+    has_header: bool,
+    waiter: Waiter,
+    /// The large slot that the next frame is read into. A small frame is copied out, and the slot stays.
+    buffer: Option<Buffer>,
+    truncated: u64,
+}
+
+impl FrameReceiver for TunTapReceiver {
+    fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
+        let outcome = self.waiter.wait(self.tun.as_fd(), limit > 0, want_writable, false)?;
+        let first = batch.len();
+        if outcome.failed {
+            self.waiter.report_gone();
+        } else if outcome.readable {
+            while batch.len() - first < limit
+                && let Some(packet) = self.read(pool)?
+            {
+                batch.push(packet);
+            }
+            merge::merge(batch, first, self.medium, pool);
+        }
+        Ok(outcome.received)
+    }
+
+    fn losses(&mut self) -> Losses {
+        Losses { kernel_drops: 0, truncated: std::mem::take(&mut self.truncated) }
+    }
+}
+
+impl TunTapReceiver {
+    /// The next frame; `None` if there is none now, or never more.
+    fn read(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
+        let mut buffer = self.buffer.take().unwrap_or_else(|| pool.buffer(0, LARGE_SLOT));
+        let mut header = [0; virtio::LENGTH];
+        let header_part = if self.has_header { &mut header[..] } else { &mut [][..] };
+        let header_length = header_part.len();
+        let length = match sys::read_frame(&self.tun, header_part, buffer.bytes_mut()) {
+            Ok(length) => length.saturating_sub(header_length),
+            Err(error) => {
+                self.buffer = Some(buffer);
+                return self.survive(error);
+            }
+        };
+        // The kernel cuts a frame that is longer than our room, and does not say so.
+        self.truncated += u64::from(length == buffer.len());
+        let slice = if length <= SMALL_SLOT {
+            let slice = pool.copy_from(0, buffer.bytes_mut().get(..length).unwrap_or_default());
+            self.buffer = Some(buffer);
+            slice
+        } else {
+            buffer.truncate(length);
+            buffer.freeze()
+        };
+        let mut packet = Packet::new(slice);
+        packet.offload = virtio::parse(&header);
+        Ok(Some(packet))
+    }
+
+    fn survive(&mut self, error: io::Error) -> io::Result<Option<Packet>> {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR | libc::EIO) => Ok(None),
+            Some(libc::EBADFD) => {
+                self.waiter.report_gone();
+                Ok(None)
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+struct TunTapSender {
+    tun: Arc<OwnedFd>,
+    medium: Medium,
+    has_header: bool,
+    offload: DeviceOffload,
+    pool: Pool,
+    congestion: Arc<AtomicBool>,
+}
+
+impl FrameSender for TunTapSender {
+    fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
+        let mut sent = Sent { refused: prepare(frames, &self.offload, self.medium, &self.pool), ..Sent::default() };
+        while let Some(packet) = frames.front() {
+            let verdict = match self.write(packet) {
+                Ok(_) => {
+                    sent.frames += 1;
+                    sent.bytes += packet.len() as u64;
+                    frames.pop_front();
+                    continue;
+                }
+                Err(error) => judge(&error, Some(packet), &mut self.offload),
+            };
+            match verdict {
+                Verdict::Again => sent.refused += prepare(frames, &self.offload, self.medium, &self.pool),
+                Verdict::Wait => break,
+                Verdict::Pause => {
+                    self.congestion.store(true, Ordering::Relaxed);
+                    break;
+                }
+                Verdict::Refuse => {
+                    frames.pop_front();
+                    sent.refused += 1;
+                }
+            }
+        }
+        Ok(sent)
+    }
+}
+
+impl TunTapSender {
+    fn write(&self, packet: &Packet) -> io::Result<usize> {
+        let header = virtio::emit(packet);
+        let header = self.has_header.then(|| IoSlice::new(&header));
+        let slices = packet.slices().iter().map(|slice| IoSlice::new(slice));
+        let pieces: SmallVec<[IoSlice<'_>; 32]> = header.into_iter().chain(slices).collect();
+        sys::write_frame(&self.tun, &pieces)
+    }
+}
