@@ -32,6 +32,8 @@ pub struct PipelineConfig {
     pub device_room_packets: usize,
     /// Places in each inbox for what the stack itself makes: acknowledgements, echo replies, ARP, ICMP errors.
     pub own_packets: usize,
+    /// Further places in the link layer's inbox, and before the device: one datagram can become 45 fragments on its way down.
+    pub fragment_packets: usize,
     /// Messages that a layer takes before it flushes what it made of them.
     pub batch_messages: usize,
     /// Frames that the receive thread reads at once.
@@ -47,6 +49,7 @@ impl Default for PipelineConfig {
             credit_bytes: 8 << 20,
             device_room_packets: 1_024,
             own_packets: 512,
+            fragment_packets: 2_048,
             batch_messages: 64,
             receive_batch_frames: 32,
             shutdown_grace: Duration::from_secs(3),

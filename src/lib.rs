@@ -7,6 +7,7 @@ pub mod layer;
 pub mod link;
 pub mod network;
 pub mod packet;
+pub mod pipeline;
 pub mod random;
 pub mod resolver;
 pub mod socket;

@@ -13,8 +13,8 @@ pub mod host;
 pub mod linux;
 pub mod merge;
 pub mod segmentation;
-pub mod virtual_link;
 pub mod virtio;
+pub mod virtual_link;
 
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;

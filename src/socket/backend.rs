@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::network::topology::Topology;
 use crate::packet::Pool;
+use crate::pipeline::{Health, Status};
 use crate::time::Clock;
 use crate::transport::ports::PortProvider;
 use crate::transport::shared::{DeviceRoom, Failure, MarkQueue};
@@ -13,7 +14,6 @@ use parking_lot::RwLock;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether a call on a handle may wait.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -21,21 +21,8 @@ pub(crate) enum Waiting {
     /// Somebody else drives the layers: threads.
     Allowed,
     /// The caller drives the layers itself, in lockstep: a call that would wait says `WouldBlock`.
+    #[allow(dead_code, reason = "for drivers of layers without threads")]
     Never,
-}
-
-/// The life of a stack, as handles see it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Status {
-    /// Everything works.
-    Running = 0,
-    /// The interface is gone for good, or the address that was shared with the host is.
-    NetworkGone = 1,
-    /// Shutdown has begun: data may still drain, nothing new starts.
-    Closing = 2,
-    /// A layer panicked.
-    Failed = 3,
 }
 
 /// What handles are made from.
@@ -54,7 +41,7 @@ pub(crate) struct Backend {
     pub(crate) clock: Arc<dyn Clock>,
     topology: RwLock<Arc<Topology>>,
     waiting: Waiting,
-    status: AtomicU8,
+    health: Arc<Health>,
 }
 
 /// The parts of a [`Backend`], named.
@@ -67,13 +54,15 @@ pub(crate) struct BackendParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) waiting: Waiting,
+    /// Of the threads; a default one for whoever drives the layers itself.
+    pub(crate) health: Arc<Health>,
 }
 
 impl Backend {
     pub(crate) fn new(parts: BackendParts) -> Arc<Backend> {
-        let BackendParts { marks, device_room, pool, ports, config, clock, topology, waiting } = parts;
+        let BackendParts { marks, device_room, pool, ports, config, clock, topology, waiting, health } = parts;
         let topology = RwLock::new(topology);
-        Arc::new(Backend { marks, device_room, pool, ports, config, clock, topology, waiting, status: AtomicU8::new(0) })
+        Arc::new(Backend { marks, device_room, pool, ports, config, clock, topology, waiting, health })
     }
 
     /// The addresses and routes at this moment.
@@ -91,17 +80,13 @@ impl Backend {
     }
 
     pub(crate) fn status(&self) -> Status {
-        match self.status.load(Ordering::SeqCst) {
-            0 => Status::Running,
-            1 => Status::NetworkGone,
-            2 => Status::Closing,
-            _ => Status::Failed,
-        }
+        self.health.status()
     }
 
-    /// Moves on to a later status; there is no way back.
-    pub(crate) fn advance_status(&self, status: Status) {
-        self.status.fetch_max(status as u8, Ordering::SeqCst);
+    /// What an error says when the call had not waited: after the stack's end, there is no connection.
+    pub(crate) fn late(&self, error: io::Error) -> io::Error {
+        let ended = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe);
+        if ended && self.status() == Status::Closing { self.unavailable(false).unwrap_or(error) } else { error }
     }
 
     /// Why a call cannot go on: `waited` says whether it was blocked when that happened.

@@ -6,24 +6,32 @@
 //! A program's thread waits on its own socket only, holding nothing. A handle whose stack was shut down says `ConnectionAborted` to a call
 //! that was waiting and `NotConnected` to later ones.
 
-#![allow(dead_code, reason = "until the pipeline and the simulation make handles, only tests do")]
-
 pub(crate) mod backend;
+mod builder;
+mod connect;
 mod datagram;
 mod icmp_socket;
+mod log;
 mod poller;
 mod raw_socket;
+mod stack;
+mod target;
 mod tcp_listener;
 mod tcp_options;
 mod tcp_stream;
 mod udp_socket;
 mod waiting;
 
+pub use crate::pipeline::Handoff;
 pub use crate::transport::shared::{CongestionControl, Keepalive, SocketOptions, StreamInfo};
+pub use builder::StackBuilder;
 pub use datagram::DatagramInfo;
 pub use icmp_socket::{EchoError, EchoReply, IcmpEvent, IcmpSocket};
+pub use log::SlogObserver;
 pub use poller::{Event, Interest, Pollable, Poller};
 pub use raw_socket::RawSocket;
+pub use stack::Stack;
+pub use target::{Resolve, ToTarget};
 pub use tcp_listener::{Incoming, IntoIncoming, ListenOptions, TcpListener};
 pub use tcp_stream::{ConnectOptions, TcpStream};
 pub use udp_socket::UdpSocket;

@@ -7,6 +7,7 @@ use super::backend::{Backend, unspecified};
 use super::waiting::{Patience, Settings, Side, Wait};
 use crate::layer::Notify;
 use crate::packet::{Pool, SMALL_SLOT, Slice};
+use crate::pipeline::Status;
 use crate::transport::shared::{Failure, Mark, Phase, Readiness, SocketOptions, TcpShared, TcpSharedState};
 use crate::wire::Protocol;
 use parking_lot::Mutex;
@@ -170,11 +171,30 @@ impl TcpStream {
         if room == 0 {
             return Ok(Slices::new());
         }
-        let (slices, announce) = self.wait(Side::Read).until(&self.handle.shared.state, |state| try_take(state, room, taking))?;
+        let (slices, announce) = self.wait(Side::Read).until(&self.handle.shared.state, |state| self.try_take(state, room, taking))?;
         if announce {
             self.handle.shared.mark(Mark::Window);
         }
         Ok(slices)
+    }
+
+    /// Data first, then the end of the stream, then the failure once: the order of Linux's `tcp_recvmsg`. A connection that its stack took down
+    /// has no end of stream.
+    fn try_take(&self, state: &mut TcpSharedState, room: usize, taking: Taking) -> Option<io::Result<(Slices, bool)>> {
+        if state.unread > 0 && !state.read_closed {
+            return Some(Ok(match taking {
+                Taking::Peek => (look(state, room), false),
+                Taking::Consume => consume(state, room),
+            }));
+        }
+        if state.receive_finished || state.read_closed {
+            return Some(Ok((Slices::new(), false)));
+        }
+        if let Some(failure) = state.failure.take() {
+            return Some(Err(failure.into()));
+        }
+        let over = state.phase == Phase::Closed && self.handle.backend.status() != Status::Closing;
+        over.then(|| Ok((Slices::new(), false)))
     }
 
     fn receive(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -231,24 +251,6 @@ fn connect_result(state: &mut TcpSharedState) -> Option<io::Result<()>> {
         Phase::Connected => Some(Ok(())),
         _ => Some(Err(state.failure.take().unwrap_or(Failure::Aborted).into())),
     }
-}
-
-/// Data first, then the end of the stream, then the failure once: the order of Linux's `tcp_recvmsg`.
-fn try_take(state: &mut TcpSharedState, room: usize, taking: Taking) -> Option<io::Result<(Slices, bool)>> {
-    if state.unread > 0 && !state.read_closed {
-        return Some(Ok(match taking {
-            Taking::Peek => (look(state, room), false),
-            Taking::Consume => consume(state, room),
-        }));
-    }
-    if state.receive_finished {
-        return Some(Ok((Slices::new(), false)));
-    }
-    if let Some(failure) = state.failure.take() {
-        return Some(Err(failure.into()));
-    }
-    let over = state.read_closed || state.phase == Phase::Closed;
-    over.then(|| Ok((Slices::new(), false)))
 }
 
 /// Takes slices; the flag says whether the window has opened enough to be announced.

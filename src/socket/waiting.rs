@@ -56,7 +56,7 @@ impl Wait<'_> {
         let mut waited = false;
         loop {
             if let Some(result) = attempt(&mut guard) {
-                return result;
+                return result.map_err(|error| if waited { error } else { self.backend.late(error) });
             }
             if let Some(error) = self.backend.unavailable(waited) {
                 return Err(error);

@@ -1,0 +1,287 @@
+//! The hand-off between threads: one bounded inbox for each layer.
+//!
+//! Owns channels and the shares of their places. Refuses to wait: what finds no room comes back to whoever sent it. This is `handoff: queue`, the
+//! reference; another hand-off is another module beside it.
+//!
+//! An inbox has places for what is lent (counted where it entered), for what the stack itself makes, and one for a kick, so that each of them
+//! always finds its own. State is no message: it lies beside the channel, overwritten by what is newer, and a kick makes it seen.
+
+use super::messages::{Message, Share};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use parking_lot::Mutex;
+use std::mem::discriminant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// The sending side of an inbox, for any number of threads.
+pub(crate) struct Entry<M> {
+    sender: Sender<Envelope<M>>,
+    shared: Arc<Shared<M>>,
+}
+
+/// The receiving side: the layer's own thread has it.
+pub(crate) struct Inbox<M> {
+    receiver: Receiver<Envelope<M>>,
+    shared: Arc<Shared<M>>,
+}
+
+/// What is in a channel.
+enum Envelope<M> {
+    Lent(M),
+    Own(M),
+    Kick,
+}
+
+struct Shared<M> {
+    lent: Places,
+    own: Places,
+    /// Whether a kick is in the channel.
+    kicked: AtomicBool,
+    state: Mutex<Vec<M>>,
+    state_changed: AtomicBool,
+}
+
+/// Places of one kind.
+struct Places {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+/// A message that was not taken.
+#[derive(Debug)]
+pub(crate) struct Refused<M> {
+    /// The message.
+    pub(crate) message: M,
+    /// Why.
+    pub(crate) cause: Refusal,
+}
+
+/// Why an inbox takes no message.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The share of the stack's own packets is used up.
+    OwnShareFull,
+    /// There was no room for something that had been counted: must not happen.
+    Overflow,
+    /// The layer's thread has ended.
+    Closed,
+}
+
+/// What a look into an inbox brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival<M> {
+    /// A message.
+    Message(M),
+    /// A kick: there is something to see elsewhere.
+    Kick,
+    /// Nothing (yet).
+    Nothing,
+}
+
+/// An inbox with places for `lent` counted packets and `own` of the stack's own.
+pub(crate) fn inbox<M: Message>(lent: usize, own: usize) -> (Entry<M>, Inbox<M>) {
+    let (sender, receiver) = crossbeam_channel::bounded(lent + own + 1);
+    let shared = Arc::new(Shared {
+        lent: Places::new(lent),
+        own: Places::new(own),
+        kicked: AtomicBool::new(false),
+        state: Mutex::default(),
+        state_changed: AtomicBool::new(false),
+    });
+    (Entry { sender, shared: shared.clone() }, Inbox { receiver, shared })
+}
+
+impl<M: Message> Entry<M> {
+    /// Puts a message in. Never waits.
+    pub(crate) fn send(&self, message: M) -> Result<(), Refused<M>> {
+        match message.share() {
+            Share::Lent if self.shared.lent.take() => self.put(Envelope::Lent(message)),
+            Share::Own if self.shared.own.take() => self.put(Envelope::Own(message)),
+            Share::Lent => Err(Refused { message, cause: Refusal::Overflow }),
+            Share::Own => Err(Refused { message, cause: Refusal::OwnShareFull }),
+            Share::State => {
+                self.post(message);
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&self, envelope: Envelope<M>) -> Result<(), Refused<M>> {
+        let (envelope, cause) = match self.sender.try_send(envelope) {
+            Ok(()) => return Ok(()),
+            Err(crossbeam_channel::TrySendError::Full(envelope)) => (envelope, Refusal::Overflow),
+            Err(crossbeam_channel::TrySendError::Disconnected(envelope)) => (envelope, Refusal::Closed),
+        };
+        self.shared.free(&envelope);
+        match envelope {
+            Envelope::Lent(message) | Envelope::Own(message) => Err(Refused { message, cause }),
+            Envelope::Kick => Ok(()),
+        }
+    }
+
+    /// Leaves state to be seen: it replaces an older message of its kind that was not seen yet.
+    pub(crate) fn post(&self, message: M) {
+        let mut state = self.shared.state.lock();
+        match state.iter_mut().find(|old| discriminant(*old) == discriminant(&message)) {
+            Some(old) => *old = message,
+            None => state.push(message),
+        }
+        self.shared.state_changed.store(true, Ordering::SeqCst);
+        drop(state);
+        self.kick();
+    }
+
+    /// Makes the layer's thread look around. At most one kick is in the channel, and it has a place of its own.
+    pub(crate) fn kick(&self) {
+        if !self.shared.kicked.swap(true, Ordering::SeqCst) {
+            let _ = self.put(Envelope::Kick);
+        }
+    }
+}
+
+impl<M> Clone for Entry<M> {
+    fn clone(&self) -> Entry<M> {
+        Entry { sender: self.sender.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<M: Message> Inbox<M> {
+    /// What is there.
+    pub(crate) fn look(&self) -> Arrival<M> {
+        match self.receiver.try_recv() {
+            Ok(envelope) => self.open(envelope),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Arrival::Nothing,
+        }
+    }
+
+    /// Waits for something, or until `deadline`.
+    pub(crate) fn wait(&self, deadline: Option<std::time::Instant>) -> Arrival<M> {
+        let result = match deadline {
+            Some(deadline) => self.receiver.recv_deadline(deadline),
+            None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        result.map_or(Arrival::Nothing, |envelope| self.open(envelope))
+    }
+
+    fn open(&self, envelope: Envelope<M>) -> Arrival<M> {
+        self.shared.free(&envelope);
+        match envelope {
+            Envelope::Lent(message) | Envelope::Own(message) => Arrival::Message(message),
+            Envelope::Kick => Arrival::Kick,
+        }
+    }
+
+    /// Whether state waits to be seen.
+    pub(crate) fn has_state(&self) -> bool {
+        self.shared.state_changed.load(Ordering::SeqCst)
+    }
+
+    /// The state that was left since the last call.
+    pub(crate) fn take_state(&self) -> Vec<M> {
+        if !self.shared.state_changed.swap(false, Ordering::SeqCst) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.shared.state.lock())
+    }
+
+    /// Messages in the channel.
+    pub(crate) fn len(&self) -> usize {
+        self.receiver.len()
+    }
+}
+
+impl<M> Shared<M> {
+    /// Gives the envelope's place back; for a kick: the next one may come. What the kick is about was written before it, and is read after this.
+    fn free(&self, envelope: &Envelope<M>) {
+        match envelope {
+            Envelope::Lent(_) => self.lent.give_back(),
+            Envelope::Own(_) => self.own.give_back(),
+            Envelope::Kick => self.kicked.store(false, Ordering::SeqCst),
+        }
+    }
+}
+
+impl Places {
+    fn new(limit: usize) -> Places {
+        Places { used: AtomicUsize::new(0), limit }
+    }
+
+    fn take(&self) -> bool {
+        let fits = self.used.fetch_add(1, Ordering::AcqRel) < self.limit;
+        if !fits {
+            self.give_back();
+        }
+        fits
+    }
+
+    fn give_back(&self) {
+        self.used.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Packet;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Test {
+        Lent(u32),
+        Own(u32),
+        Link(bool),
+        Other(u32),
+    }
+
+    impl Message for Test {
+        fn share(&self) -> Share {
+            match self {
+                Test::Lent(_) => Share::Lent,
+                Test::Own(_) => Share::Own,
+                Test::Link(_) | Test::Other(_) => Share::State,
+            }
+        }
+
+        fn into_packet(self) -> Option<Packet> {
+            None
+        }
+    }
+
+    #[test]
+    fn each_share_has_its_own_places_and_the_kick_too() {
+        let (entry, inbox) = inbox(2, 1);
+        assert!(entry.send(Test::Own(1)).is_ok());
+        assert_eq!(entry.send(Test::Own(2)).unwrap_err().cause, Refusal::OwnShareFull);
+        assert!(entry.send(Test::Lent(3)).is_ok() && entry.send(Test::Lent(4)).is_ok());
+        assert_eq!(entry.send(Test::Lent(5)).unwrap_err().cause, Refusal::Overflow);
+        entry.kick();
+        entry.kick();
+        assert_eq!(inbox.len(), 4);
+        assert_eq!(inbox.look(), Arrival::Message(Test::Own(1)));
+        assert!(entry.send(Test::Own(6)).is_ok());
+        assert_eq!(inbox.look(), Arrival::Message(Test::Lent(3)));
+        assert_eq!(inbox.look(), Arrival::Message(Test::Lent(4)));
+        assert_eq!(inbox.look(), Arrival::Kick);
+        assert_eq!(inbox.look(), Arrival::Message(Test::Own(6)));
+        assert_eq!(inbox.look(), Arrival::Nothing);
+    }
+
+    #[test]
+    fn state_is_overwritten_by_kind_and_never_refused() {
+        let (entry, inbox) = inbox(0, 0);
+        for message in [Test::Link(true), Test::Other(7), Test::Link(false)] {
+            assert!(entry.send(message).is_ok());
+        }
+        assert_eq!(inbox.look(), Arrival::Kick);
+        assert_eq!(inbox.take_state(), [Test::Link(false), Test::Other(7)]);
+        assert!(inbox.take_state().is_empty() && !inbox.has_state());
+    }
+
+    #[test]
+    fn a_closed_inbox_gives_messages_back() {
+        let (entry, inbox) = inbox(1, 1);
+        drop(inbox);
+        let refused = entry.send(Test::Lent(1)).unwrap_err();
+        assert_eq!((refused.message, refused.cause), (Test::Lent(1), Refusal::Closed));
+        entry.kick();
+    }
+}

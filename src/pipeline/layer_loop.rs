@@ -1,0 +1,294 @@
+//! The one loop that drives every layer: take a batch, run what is due, carry the outcome away.
+//!
+//! Owns a layer, its inbox and its ports. It sleeps only while there is nothing to do, in one place, until a message or the layer's deadline. The clock
+//! is read once for a batch.
+
+use super::clock::RealClock;
+use super::handoff::{Arrival, Entry, Inbox, Refusal, Refused};
+use super::marks::DirtyReader;
+use super::messages::{Message, Stage};
+use crate::counters::{Counter, Counters};
+use crate::layer::{DropReason, Outbox};
+use crate::packet::Packet;
+use crate::time::{Clock, Instant};
+use crate::transport;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where a layer's output goes.
+pub(crate) trait Port<M>: Send {
+    /// Carries all of `messages` away, in order; packets that find no room go to `refuse`. Called once for each batch, even without messages.
+    fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet));
+
+    /// Whether nothing waits here.
+    fn is_empty(&self) -> bool {
+        true
+    }
+}
+
+/// Messages that come to a layer beside its inbox.
+pub(crate) trait Extra<M>: Send {
+    /// Takes over what has come.
+    fn refill(&mut self);
+    /// The next one of those taken over.
+    fn next(&mut self) -> Option<M>;
+    /// Whether all of them were given.
+    fn is_empty(&self) -> bool;
+}
+
+/// The next layer's inbox.
+pub(crate) struct EntryPort<M> {
+    pub(crate) entry: Entry<M>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Above the topmost layer there is nothing.
+pub(crate) struct Nowhere;
+
+/// How others hold a loop: its end, and the question whether the layer has become quiet.
+#[derive(Default)]
+pub(crate) struct Reins {
+    stop: AtomicBool,
+    quiet_wanted: AtomicBool,
+    state: Mutex<ReinsState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct ReinsState {
+    stop_by: Option<std::time::Instant>,
+    quiet: bool,
+    hurried: bool,
+}
+
+/// A layer with everything that it takes to drive it.
+pub(crate) struct LayerLoop<L: Stage, X> {
+    pub(crate) layer: L,
+    pub(crate) inbox: Inbox<L::Message>,
+    pub(crate) extra: X,
+    pub(crate) out: Outbox<L::Up, L::Down>,
+    pub(crate) up: Box<dyn Port<L::Up>>,
+    pub(crate) down: Box<dyn Port<L::Down>>,
+    pub(crate) clock: RealClock,
+    pub(crate) batch_messages: usize,
+    pub(crate) wakeups: fn(&Counters) -> &Counter,
+    pub(crate) reins: Arc<Reins>,
+}
+
+impl<L: Stage, X: Extra<L::Message>> LayerLoop<L, X>
+where
+    L::Message: Message,
+{
+    /// Drives the layer until it is told to stop and has done what it had.
+    pub(crate) fn run(&mut self) {
+        while !self.is_finished() {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        let first = self.next_message();
+        let now = self.clock.now();
+        self.out.set_now(now);
+        self.run_batch(now, first);
+        if self.layer.deadline().is_some_and(|deadline| deadline <= now) {
+            self.layer.run_timers(now, &mut self.out);
+        }
+        self.layer.end_batch(now, &mut self.out);
+        self.flush();
+        self.report_quiet();
+    }
+
+    /// A message, after sleeping if there is nothing else to do.
+    fn next_message(&mut self) -> Option<L::Message> {
+        match self.inbox.look() {
+            Arrival::Message(message) => Some(message),
+            Arrival::Kick => None,
+            Arrival::Nothing if self.inbox.has_state() || !self.extra.is_empty() => None,
+            Arrival::Nothing => self.sleep(),
+        }
+    }
+
+    fn sleep(&mut self) -> Option<L::Message> {
+        let timer = self.layer.deadline();
+        if timer.is_some_and(|deadline| deadline <= self.clock.now()) {
+            return None;
+        }
+        let timer = timer.and_then(|deadline| self.clock.system_time(deadline));
+        let until = [timer, self.reins.stop_by()].into_iter().flatten().min();
+        let arrival = self.inbox.wait(until);
+        (self.wakeups)(self.out.counters()).increment();
+        match arrival {
+            Arrival::Message(message) => Some(message),
+            Arrival::Kick | Arrival::Nothing => None,
+        }
+    }
+
+    /// State first, then messages, then what came beside the inbox: each at most a batch. A kick is opened before the look at what it is about.
+    fn run_batch(&mut self, now: Instant, first: Option<L::Message>) {
+        let mut count = 0;
+        if let Some(message) = first {
+            self.handle(now, message);
+            count += 1;
+        }
+        while count < self.batch_messages {
+            match self.inbox.look() {
+                Arrival::Message(message) => self.handle(now, message),
+                Arrival::Kick => continue,
+                Arrival::Nothing => break,
+            }
+            count += 1;
+        }
+        for message in self.inbox.take_state() {
+            self.handle(now, message);
+        }
+        self.out.counters().pipeline.messages.add(count as u64);
+        self.run_extra(now);
+    }
+
+    fn run_extra(&mut self, now: Instant) {
+        self.extra.refill();
+        for _ in 0..self.batch_messages {
+            let Some(message) = self.extra.next() else { return };
+            self.handle(now, message);
+        }
+    }
+
+    fn handle(&mut self, now: Instant, message: L::Message) {
+        self.layer.handle(now, message, &mut self.out);
+    }
+
+    /// Down, up, and at last whoever waits: they are woken once for the batch.
+    fn flush(&mut self) {
+        let mut down = std::mem::take(&mut self.out.down);
+        self.down.carry(&mut down, &mut |reason, packet| self.out.drop_packet(reason, packet));
+        self.out.down = down;
+        let mut up = std::mem::take(&mut self.out.up);
+        self.up.carry(&mut up, &mut |reason, packet| self.out.drop_packet(reason, packet));
+        self.out.up = up;
+        for waiting in self.out.wakes.drain(..) {
+            waiting.notify();
+        }
+    }
+
+    fn report_quiet(&self) {
+        let asked = self.reins.quiet_wanted.load(Ordering::SeqCst);
+        if asked && !self.inbox.has_state() && self.extra.is_empty() && self.layer.is_quiet() {
+            self.reins.report_quiet();
+        }
+    }
+
+    /// Told to stop, and nothing is left or the time for it is over.
+    fn is_finished(&self) -> bool {
+        if !self.reins.stop.load(Ordering::SeqCst) {
+            return false;
+        }
+        let idle = self.inbox.len() == 0 && !self.inbox.has_state() && self.extra.is_empty() && self.down.is_empty();
+        idle || self.reins.stop_by().is_some_and(|deadline| deadline <= std::time::Instant::now())
+    }
+
+    /// Hands the layer one last message, outside the loop, and wakes whoever that concerns.
+    pub(crate) fn last_message(&mut self, message: L::Message) {
+        let now = self.clock.now();
+        self.handle(now, message);
+        for waiting in self.out.wakes.drain(..) {
+            waiting.notify();
+        }
+    }
+}
+
+impl Reins {
+    /// Ends the loop once it has done what it has, at the latest at `deadline`. A kick has to follow.
+    pub(crate) fn stop(&self, deadline: std::time::Instant) {
+        self.state.lock().stop_by = Some(deadline);
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
+    fn stop_by(&self) -> Option<std::time::Instant> {
+        if self.stop.load(Ordering::SeqCst) { self.state.lock().stop_by } else { None }
+    }
+
+    /// From now on the loop says when its layer is quiet. A kick has to follow.
+    pub(crate) fn ask_for_quiet(&self) {
+        self.quiet_wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the layer is quiet (true), `timeout` has passed, or somebody is in a hurry.
+    pub(crate) fn wait_quiet(&self, timeout: std::time::Duration) -> bool {
+        let mut state = self.state.lock();
+        let busy = |state: &mut ReinsState| !state.quiet && !state.hurried;
+        match std::time::Instant::now().checked_add(timeout) {
+            Some(deadline) => {
+                self.changed.wait_while_until(&mut state, busy, deadline);
+            }
+            None => self.changed.wait_while(&mut state, busy),
+        }
+        state.quiet
+    }
+
+    /// Ends the wait of [`Reins::wait_quiet`].
+    pub(crate) fn hurry(&self, hurried: bool) {
+        self.state.lock().hurried = hurried;
+        self.changed.notify_all();
+    }
+
+    /// The layer is quiet, or has ended.
+    pub(crate) fn report_quiet(&self) {
+        self.state.lock().quiet = true;
+        self.changed.notify_all();
+    }
+}
+
+impl<M: Message> Port<M> for EntryPort<M> {
+    fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
+        for message in messages.drain(..) {
+            let Err(Refused { message, cause }) = self.entry.send(message) else { continue };
+            let reason = match cause {
+                Refusal::OwnShareFull => DropReason::InboxFull,
+                Refusal::Closed => DropReason::ShuttingDown,
+                Refusal::Overflow => {
+                    self.counters.pipeline.inbox_overflows.increment();
+                    DropReason::InboxFull
+                }
+            };
+            if let Some(packet) = message.into_packet() {
+                refuse(reason, packet);
+            }
+        }
+    }
+}
+
+impl Port<Infallible> for Nowhere {
+    fn carry(&mut self, messages: &mut VecDeque<Infallible>, _refuse: &mut dyn FnMut(DropReason, Packet)) {
+        messages.clear();
+    }
+}
+
+impl<M> Extra<M> for () {
+    fn refill(&mut self) {}
+
+    fn next(&mut self) -> Option<M> {
+        None
+    }
+
+    fn is_empty(&self) -> bool {
+        true
+    }
+}
+
+impl Extra<transport::Message> for DirtyReader {
+    fn refill(&mut self) {
+        DirtyReader::refill(self);
+    }
+
+    fn next(&mut self) -> Option<transport::Message> {
+        DirtyReader::next(self).map(transport::Message::Marked)
+    }
+
+    fn is_empty(&self) -> bool {
+        DirtyReader::is_empty(self)
+    }
+}
