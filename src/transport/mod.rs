@@ -9,6 +9,7 @@ mod environment;
 mod path_mtu;
 pub mod ports;
 pub mod shared;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 mod verify;

@@ -1,0 +1,154 @@
+//! The fifth step of RFC 9293 §3.10.7.4: what an acknowledgement does to the send side.
+
+use super::retransmission::Told;
+use super::sack_scoreboard::Progress;
+use super::segment_arrives::{Check, drop_because};
+use super::{Connection, Context, Segment, State};
+use crate::layer::DropReason;
+use crate::time::Duration;
+use crate::transport::tcp::congestion::Acknowledged;
+use crate::wire::TcpFlags;
+use std::ops::ControlFlow;
+
+/// No round trip is believed to be longer: a peer's echoed timestamp may be anything.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(60);
+/// Acknowledgements in one round trip count for this many samples at most: the estimator has to follow a queue that builds up.
+const MOST_SAMPLES: usize = 8;
+
+impl Connection {
+    /// "Fifth, check the ACK field."
+    pub(super) fn check_acknowledgement(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
+        if !segment.has(TcpFlags::ACK) {
+            return drop_because(DropReason::Malformed);
+        }
+        if self.state == State::SynReceived {
+            self.complete_handshake(cx, segment)?;
+        } else if !self.send.is_acknowledgement_plausible(segment.header.acknowledgement) {
+            // RFC 5961 §5.2: discard, and send an ACK back.
+            self.challenge(cx);
+            return drop_because(DropReason::Suspicious);
+        }
+        self.take_acknowledgement(cx, segment);
+        self.after_acknowledgement(cx)
+    }
+
+    /// SYN-RECEIVED: the ACK of our SYN leads to ESTABLISHED, any other to a reset.
+    fn complete_handshake(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
+        let acknowledgement = segment.header.acknowledgement;
+        let is_acceptable = acknowledgement.after(self.send.unacknowledged) && acknowledgement.before_or_equal(self.send.next);
+        if !is_acceptable {
+            super::reset_for(cx, segment);
+            return drop_because(DropReason::Suspicious);
+        }
+        self.send.set_window(&segment.header, self.scaled_window(segment));
+        self.enter(cx, State::Established);
+        ControlFlow::Continue(())
+    }
+
+    /// SEG.WND in bytes. The window of a SYN is never scaled (RFC 7323 §2.2).
+    pub(super) fn scaled_window(&self, segment: &Segment) -> u32 {
+        let shift = if segment.has(TcpFlags::SYN) { 0 } else { self.agreement.peer_shift() };
+        u32::from(segment.header.window) << shift
+    }
+
+    /// What the states from ESTABLISHED on have in common.
+    pub(super) fn take_acknowledgement(&mut self, cx: &mut Context<'_>, segment: &Segment) {
+        let acknowledgement = segment.header.acknowledgement;
+        if acknowledgement.before(self.send.unacknowledged) {
+            return;
+        }
+        self.recovery.probes_unanswered = 0;
+        let window = self.scaled_window(segment);
+        let was_duplicate = self.is_duplicate(segment, window);
+        let in_network = self.send.scoreboard.in_flight();
+        let advanced = acknowledgement.distance_from(self.send.unacknowledged) as usize;
+        let mut progress = Progress::default();
+        if advanced > 0 {
+            progress = self.advance_unacknowledged(segment);
+        }
+        let by_sack = self.take_sack(segment);
+        self.measure_round_trip(segment, &progress, &by_sack, in_network);
+        self.take_window(segment, window);
+        self.recover(cx, Told { advanced, is_duplicate: was_duplicate || by_sack.delivered > 0 });
+        self.grow_congestion_window(segment, (progress.delivered + by_sack.delivered).min(in_network), in_network);
+    }
+
+    /// RFC 5681 §2: outstanding data, no data, no SYN or FIN, the same number, the same window.
+    fn is_duplicate(&self, segment: &Segment, window: u32) -> bool {
+        let answers_probe = self.send.window == 0;
+        !self.send.scoreboard.is_empty()
+            && !answers_probe
+            && segment.length() == 0
+            && segment.header.acknowledgement == self.send.unacknowledged
+            && window == self.send.window
+    }
+
+    fn advance_unacknowledged(&mut self, segment: &Segment) -> Progress {
+        let acknowledgement = segment.header.acknowledgement;
+        self.send.unacknowledged = acknowledgement;
+        self.news.acknowledged += self.send.queue.acknowledge(acknowledgement);
+        self.send.scoreboard.acknowledge(acknowledgement)
+    }
+
+    fn take_sack(&mut self, segment: &Segment) -> Progress {
+        if !self.agreement.sack || segment.header.options.sack.is_empty() {
+            return Progress::default();
+        }
+        self.send.scoreboard.selectively_acknowledge(segment.header.options.sack.as_slice())
+    }
+
+    /// A sample by the time of transmission, where Karn's rule allows it, else by the peer's echo of our timestamp (RFC 7323 §4.1). It ends when the
+    /// device had the segment, not when we look at it.
+    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress, by_sack: &Progress, in_network: usize) {
+        let by_time = progress.sent.max(by_sack.sent).map(|sent| segment.arrived.since(sent));
+        let by_echo = || self.echoed_round_trip(segment).filter(|_| progress.was_resent);
+        if let Some(measured) = by_time.or_else(by_echo) {
+            let expected = (in_network / (2 * self.send.segment_size)).clamp(1, MOST_SAMPLES);
+            self.round_trip.sample(measured.min(LONGEST_ROUND_TRIP), expected as u32);
+        }
+    }
+
+    fn echoed_round_trip(&self, segment: &Segment) -> Option<Duration> {
+        let echo = segment.header.options.timestamps.filter(|_| self.agreement.timestamps)?.echo_reply;
+        let arrived = (segment.arrived.as_millis() as u32).wrapping_add(self.timestamp_offset);
+        let elapsed = i32::try_from(arrived.wrapping_sub(echo)).ok()?;
+        Some(Duration::from_millis(elapsed as u64))
+    }
+
+    /// Takes the window. If it was closed and opens, what is in flight was refused by it, and goes again at once.
+    fn take_window(&mut self, segment: &Segment, window: u32) {
+        let was_closed = self.send.window == 0;
+        self.send.update_window(&segment.header, window);
+        if was_closed && self.send.window > 0 {
+            self.recovery.probes = 0;
+        }
+        if was_closed && self.send.window > 0 && !self.send.scoreboard.is_empty() {
+            self.send.scoreboard.all_is_lost();
+            self.recovery.force_one();
+        }
+    }
+
+    fn grow_congestion_window(&mut self, segment: &Segment, bytes: usize, in_flight: usize) {
+        if bytes > 0 && !self.recovery.is_fast() {
+            let round_trip = self.round_trip.smoothed().unwrap_or_default();
+            self.congestion.on_acknowledged(Acknowledged { now: segment.arrived, bytes, in_flight, round_trip });
+        }
+    }
+
+    /// What follows from the acknowledgement of our FIN, state by state.
+    fn after_acknowledgement(&mut self, cx: &mut Context<'_>) -> Check {
+        if !self.send.is_finish_acknowledged() {
+            return ControlFlow::Continue(());
+        }
+        match self.state {
+            State::FinWait1 => self.enter(cx, State::FinWait2),
+            State::Closing => self.enter(cx, State::TimeWait),
+            State::LastAck => {
+                self.finish(cx);
+                return ControlFlow::Break(None);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}

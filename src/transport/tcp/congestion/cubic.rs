@@ -1,0 +1,257 @@
+//! CUBIC (RFC 9438). Windows are bytes outside and segments, as real numbers, inside the formulas.
+
+use super::{Acknowledged, Controller, Window};
+use crate::time::Instant;
+
+/// Section 5.1.
+const C: f64 = 0.4;
+/// Section 4.6.
+const BETA: f64 = 0.7;
+/// Section 4.3: 3 * (1 - β) / (1 + β).
+const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+
+/// The controller.
+#[derive(Debug)]
+pub(super) struct Cubic {
+    window: Window,
+    /// W_max, in segments.
+    maximum: f64,
+    /// cwnd_prior, in segments.
+    prior: f64,
+    /// The present congestion avoidance stage; `None` in slow start and right after a loss.
+    epoch: Option<Epoch>,
+    /// Whether the next stage is the first one after a timeout (§4.8).
+    after_timeout: bool,
+    /// Growth below one byte.
+    fraction: f64,
+}
+
+/// One congestion avoidance stage.
+#[derive(Copy, Clone, Debug)]
+struct Epoch {
+    /// t_epoch.
+    start: Instant,
+    /// When the last acknowledgement came.
+    latest: Instant,
+    /// K, in seconds.
+    period: f64,
+    /// W_est, in segments.
+    estimate: f64,
+}
+
+impl Cubic {
+    pub(super) fn new(window: Window) -> Cubic {
+        Cubic { window, maximum: 0.0, prior: 0.0, epoch: None, after_timeout: false, fraction: 0.0 }
+    }
+
+    fn segments(&self) -> f64 {
+        self.window.bytes as f64 / self.window.segment_size as f64
+    }
+
+    /// §4.2: K = cbrt((W_max - cwnd_epoch) / C). A window above W_max, or the first stage after a timeout, starts at its plateau (§4.8).
+    fn begin_epoch(&mut self, now: Instant) -> Epoch {
+        let current = self.segments();
+        if self.after_timeout || current >= self.maximum {
+            self.maximum = current;
+        }
+        self.after_timeout = false;
+        Epoch { start: now, latest: now, period: ((self.maximum - current) / C).cbrt(), estimate: current }
+    }
+
+    /// §4.2, figure 1: W_cubic(t) = C * (t - K)^3 + W_max.
+    fn cubic(&self, epoch: &Epoch, elapsed: f64) -> f64 {
+        C * (elapsed - epoch.period).powi(3) + self.maximum
+    }
+
+    fn avoid_congestion(&mut self, acknowledged: &Acknowledged, bytes: usize) {
+        let mut epoch = self.epoch.take().unwrap_or_else(|| self.begin_epoch(acknowledged.now));
+        let current = self.segments();
+        let segments_acknowledged = bytes as f64 / self.window.segment_size as f64;
+        let alpha = if epoch.estimate >= self.prior { 1.0 } else { ALPHA };
+        epoch.estimate += alpha * segments_acknowledged / current;
+        epoch.latest = acknowledged.now;
+        self.epoch = Some(epoch);
+        self.grow_to(self.next_window(&epoch, acknowledged, current, segments_acknowledged));
+    }
+
+    /// §4.3 to 4.5: the Reno-friendly estimate where it is ahead, else a step towards the target.
+    fn next_window(&self, epoch: &Epoch, acknowledged: &Acknowledged, current: f64, segments_acknowledged: f64) -> f64 {
+        let elapsed = acknowledged.now.since(epoch.start).as_secs_f64();
+        if self.cubic(epoch, elapsed) < epoch.estimate {
+            return epoch.estimate.max(current);
+        }
+        let ahead = self.cubic(epoch, elapsed + acknowledged.round_trip.as_secs_f64());
+        let target = ahead.clamp(current, 1.5 * current);
+        current + (target - current) / current * segments_acknowledged
+    }
+
+    fn grow_to(&mut self, segments: f64) {
+        let bytes = segments * self.window.segment_size as f64 - self.window.bytes as f64 + self.fraction;
+        let whole = bytes.max(0.0).floor();
+        self.fraction = (bytes - whole).clamp(0.0, 1.0);
+        self.window.bytes = self.window.bytes.saturating_add(whole as usize);
+    }
+
+    /// §4.6 and §4.7 (fast convergence).
+    fn reduce(&mut self, in_flight: usize) {
+        let current = self.segments();
+        self.maximum = if current < self.maximum { current * (1.0 + BETA) / 2.0 } else { current };
+        self.prior = current;
+        self.window.threshold = ((in_flight as f64 * BETA) as usize).max(self.window.floor());
+        self.epoch = None;
+        self.fraction = 0.0;
+    }
+
+    /// §4.2: "t MUST NOT include periods during which cwnd has not been updated due to application-limited behavior".
+    fn skip_time(&mut self, now: Instant) {
+        if let Some(epoch) = &mut self.epoch {
+            epoch.start += now.since(epoch.latest);
+            epoch.latest = now;
+        }
+    }
+}
+
+impl Controller for Cubic {
+    fn window(&self) -> usize {
+        self.window.bytes
+    }
+
+    fn threshold(&self) -> usize {
+        self.window.threshold
+    }
+
+    fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
+        if !self.window.is_validated(&acknowledged) {
+            return self.skip_time(acknowledged.now);
+        }
+        let rest = if self.window.is_in_slow_start() { self.window.slow_start(acknowledged.bytes) } else { acknowledged.bytes };
+        if rest > 0 {
+            self.avoid_congestion(&acknowledged, rest);
+        }
+    }
+
+    fn on_loss(&mut self, _now: Instant, in_flight: usize) {
+        self.reduce(in_flight);
+        self.window.bytes = self.window.threshold;
+    }
+
+    fn on_timeout(&mut self, in_flight: usize, first: bool) {
+        if first {
+            self.reduce(in_flight);
+        }
+        self.epoch = None;
+        self.after_timeout = true;
+        self.window.collapse();
+    }
+
+    fn on_idle(&mut self) {
+        self.window.restart();
+        self.epoch = None;
+    }
+
+    fn set_segment_size(&mut self, bytes: usize) {
+        self.window.set_segment_size(bytes);
+        self.epoch = None;
+    }
+
+    fn start_with_one_segment(&mut self) {
+        self.window.collapse();
+    }
+
+    fn name(&self) -> &'static str {
+        "cubic"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+    fn after_loss_at(segments: usize) -> Cubic {
+        let mut control = Cubic::new(Window::new(1_000, 10));
+        control.window.bytes = segments * 1_000;
+        control.on_loss(Instant::ZERO, segments * 1_000);
+        control
+    }
+
+    /// A round trip in which the whole window is acknowledged, segment by segment.
+    fn round(control: &mut Cubic, now: Instant) {
+        let in_flight = control.window();
+        for _ in 0..in_flight / 1_000 {
+            control.on_acknowledged(Acknowledged { now, bytes: 1_000, in_flight, round_trip: ROUND_TRIP });
+        }
+    }
+
+    #[test]
+    fn loss_takes_three_tenths() {
+        let control = after_loss_at(1_000);
+        assert_eq!((control.window(), control.threshold()), (700_000, 700_000));
+        assert_eq!(control.maximum, 1_000.0);
+    }
+
+    #[test]
+    fn the_window_is_concave_up_to_the_old_maximum_then_convex() {
+        let mut control = after_loss_at(1_000);
+        let period = (300.0_f64 / C).cbrt(); // 9.09 s
+        let mut windows = vec![];
+        for step in 0..200 {
+            round(&mut control, Instant::ZERO + ROUND_TRIP * step);
+            windows.push(control.window());
+        }
+        let at = |seconds: f64| windows[(seconds * 10.0) as usize] as f64 / 1_000.0;
+        assert!((at(period) - 1_000.0).abs() < 20.0, "{} at K", at(period));
+        let (early, middle, late) = (at(1.0) - at(0.0), at(period + 0.5) - at(period - 0.5), at(18.0) - at(17.0));
+        assert!(early > 10.0 * middle && late > 10.0 * middle, "{early} {middle} {late}");
+        for seconds in [2.0, 5.0, 14.0] {
+            let formula = C * (seconds + 0.1 - period).powi(3) + 1_000.0;
+            assert!((at(seconds) - formula).abs() < 25.0, "{} is not {formula} at {seconds} s", at(seconds));
+        }
+    }
+
+    #[test]
+    fn short_paths_grow_like_reno() {
+        let mut control = after_loss_at(20);
+        let mut now = Instant::ZERO;
+        for _ in 0..40 {
+            now += Duration::from_millis(1);
+            round(&mut control, now);
+        }
+        let grown = control.window() as f64 / 1_000.0 - 14.0;
+        assert!((15.0..45.0).contains(&grown), "grew by {grown} segments in 40 rounds");
+    }
+
+    #[test]
+    fn fast_convergence_lowers_the_maximum_further() {
+        let mut control = after_loss_at(1_000);
+        control.on_loss(Instant::ZERO, 700_000);
+        assert!((control.maximum - 700.0 * (1.0 + BETA) / 2.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn time_without_data_does_not_count() {
+        let (mut busy, mut idle) = (after_loss_at(1_000), after_loss_at(1_000));
+        round(&mut busy, Instant::from_secs(1));
+        round(&mut idle, Instant::from_secs(1));
+        idle.on_acknowledged(Acknowledged { now: Instant::from_secs(100), bytes: 1, in_flight: 1, round_trip: ROUND_TRIP });
+        round(&mut busy, Instant::from_secs(2));
+        round(&mut idle, Instant::from_secs(101));
+        assert!(idle.window().abs_diff(busy.window()) < 1_000);
+    }
+
+    #[test]
+    fn after_a_timeout_slow_start_then_the_plateau() {
+        let mut control = after_loss_at(100);
+        control.on_timeout(70_000, true);
+        assert_eq!((control.window(), control.threshold()), (1_000, 49_000));
+        let mut now = Instant::ZERO;
+        for _ in 0..8 {
+            now += ROUND_TRIP;
+            round(&mut control, now);
+        }
+        assert!((49_000..60_000).contains(&control.window()), "{}", control.window());
+        assert!(control.maximum < 51.0);
+    }
+}

@@ -1,0 +1,306 @@
+//! Segments out: headers, super-segments, acknowledgements, resets.
+//!
+//! Owns how a segment becomes a packet: one slot for the header, slices of the send queue behind it, a partial checksum, and the size by which the
+//! device cuts it. Refuses to decide what is sent.
+
+use super::receive_side::Due;
+use super::state::State;
+use super::{Connection, Context, Segment};
+use crate::layer::Event;
+use crate::network::{self, Fragmentation, Outgoing};
+use crate::packet::{ChecksumState, Guard, HEADROOM, Packet, Segmentation, SegmentationKind};
+use crate::transport::shared::NoRoom;
+use crate::wire::checksum::pseudo_header;
+use crate::wire::{Protocol, SequenceNumber, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use std::net::SocketAddr;
+
+/// The largest IP packet; super-segments obey it as well.
+const LARGEST_PACKET: usize = 65_535;
+/// Slices of payload in one packet: with the header they stay below what one system call gathers.
+const LARGEST_SLICE_COUNT: usize = 60;
+
+/// Where a packet comes from and goes to, and what IP needs to know besides.
+struct Route {
+    local: SocketAddr,
+    remote: SocketAddr,
+    time_to_live: u8,
+    traffic_class: u8,
+}
+
+/// What a piece of the sequence space is sent for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is new.
+    New,
+    /// It is sent again, for this reason.
+    Again(&'static str),
+}
+
+impl Connection {
+    /// Bytes of payload in a full segment that carries these options.
+    fn payload_limit(&self, options: &TcpOptions) -> usize {
+        let without = super::options::segment_size(self.agreement.peer_segment_size, self.path_mtu, self.remote.ip());
+        without.saturating_sub(options.length()).max(1)
+    }
+
+    /// Bytes of payload in a full segment, and in the largest packet, as the options stand now.
+    pub(super) fn payload_limits(&self) -> (usize, usize) {
+        let options = self.segment_options(0);
+        let segment = self.payload_limit(&options);
+        let headers = super::options::header_bytes(self.remote.ip()) + options.length();
+        let whole = LARGEST_PACKET.saturating_sub(headers);
+        (segment, (whole - whole % segment).max(segment))
+    }
+
+    /// SACK blocks that fit beside what every segment carries (RFC 2018 §3).
+    fn sack_room(&self) -> usize {
+        match (self.agreement.sack, self.agreement.timestamps) {
+            (false, _) => 0,
+            (true, true) => 3,
+            (true, false) => 4,
+        }
+    }
+
+    /// Our timestamp clock: milliseconds (RFC 7323 §5.4 wants 1 ms to 1 s).
+    pub(super) fn timestamp(&self, cx: &Context<'_>) -> u32 {
+        (cx.now.as_millis() as u32).wrapping_add(self.timestamp_offset)
+    }
+
+    /// The options of every segment but a SYN.
+    fn segment_options(&self, timestamp: u32) -> TcpOptions {
+        let timestamps = Timestamps { value: timestamp, echo_reply: self.receive.recent_timestamp() };
+        TcpOptions {
+            timestamps: self.agreement.timestamps.then_some(timestamps),
+            sack: self.receive.sack(self.sack_room()),
+            ..TcpOptions::default()
+        }
+    }
+
+    /// The header of a segment that is sent now; it acknowledges all there is to acknowledge.
+    fn header(&mut self, cx: &Context<'_>, sequence: SequenceNumber, flags: TcpFlags) -> TcpHeader {
+        let options = self.segment_options(self.timestamp(cx));
+        self.receive.duplicate = None;
+        TcpHeader {
+            source_port: self.local.port(),
+            destination_port: self.remote.port(),
+            sequence,
+            acknowledgement: self.receive.next,
+            flags: flags | TcpFlags::ACK,
+            window: self.receive.advertise(),
+            urgent_pointer: 0,
+            options,
+        }
+    }
+
+    fn route(&self) -> Route {
+        Route {
+            local: self.local,
+            remote: self.remote,
+            time_to_live: self.options.time_to_live,
+            traffic_class: self.options.traffic_class,
+        }
+    }
+
+    /// Sends our SYN, or SYN-ACK, for the first time or again.
+    pub(super) fn send_syn(&mut self, cx: &mut Context<'_>) {
+        let timestamps = Timestamps { value: self.timestamp(cx), echo_reply: self.receive.recent_timestamp() };
+        let answers = self.state == State::SynReceived;
+        let header = TcpHeader {
+            source_port: self.local.port(),
+            destination_port: self.remote.port(),
+            sequence: self.send.initial,
+            acknowledgement: if answers { self.receive.next } else { SequenceNumber::default() },
+            flags: if answers { TcpFlags::SYN_ACK } else { TcpFlags::SYN },
+            window: self.receive.advertise_unscaled(),
+            urgent_pointer: 0,
+            options: self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps),
+        };
+        self.note_syn_sent(cx);
+        emit(cx, &self.route(), &header, start_packet(cx, &header), None);
+    }
+
+    /// Keeps the SYN in the scoreboard, as one number.
+    fn note_syn_sent(&mut self, cx: &mut Context<'_>) {
+        let (start, end) = (self.send.initial, self.send.initial + 1);
+        if self.send.next == start {
+            self.send.scoreboard.sent(start, end, cx.now, 1);
+            self.send.next = end;
+        } else {
+            self.send.scoreboard.resent(start, end, cx.now, self.send.next);
+            cx.out.counters().transport.segments_retransmitted.increment();
+        }
+    }
+
+    /// Sends an acknowledgement by itself.
+    pub(super) fn send_acknowledgement(&mut self, cx: &mut Context<'_>) {
+        let header = self.header(cx, self.send.next, TcpFlags::NONE);
+        emit(cx, &self.route(), &header, start_packet(cx, &header), None);
+    }
+
+    /// Sends a segment that is old to the peer and therefore answered (RFC 9293 §3.8.4: SEG.SEQ = SND.NXT - 1).
+    pub(super) fn send_keepalive(&mut self, cx: &mut Context<'_>) {
+        let header = self.header(cx, self.send.next - 1, TcpFlags::NONE);
+        emit(cx, &self.route(), &header, start_packet(cx, &header), None);
+    }
+
+    /// Answers what RFC 5961 does not believe, within the stack's budget (§7).
+    pub(super) fn challenge(&mut self, cx: &mut Context<'_>) {
+        if cx.challenge_acks.allow(cx.now) {
+            cx.out.counters().transport.challenge_acks_sent.increment();
+            self.send_acknowledgement(cx);
+        }
+    }
+
+    /// `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>` (RFC 9293 §3.10.5).
+    pub(super) fn send_reset(&mut self, cx: &mut Context<'_>) {
+        let header = TcpHeader {
+            source_port: self.local.port(),
+            destination_port: self.remote.port(),
+            sequence: self.send.next,
+            acknowledgement: self.receive.next,
+            flags: TcpFlags::RST | TcpFlags::ACK,
+            ..TcpHeader::default()
+        };
+        cx.out.counters().transport.resets_sent.increment();
+        emit(cx, &self.route(), &header, start_packet(cx, &header), None);
+    }
+
+    /// Sends up to `length` bytes from `start` on, and the FIN if `finish`; with room taken from the socket and the device. Says how many
+    /// numbers went; none if there was no room, which is remembered in `blocked`.
+    pub(super) fn send_data(&mut self, cx: &mut Context<'_>, start: SequenceNumber, length: usize, finish: bool, cause: Cause) -> usize {
+        let (segment_size, _) = self.payload_limits();
+        let mut payload = Packet::default();
+        let mut bytes = self.send.queue.copy_to(&mut payload, start, length, LARGEST_SLICE_COUNT);
+        if bytes < length && bytes > segment_size {
+            bytes -= bytes % segment_size;
+            payload.truncate(bytes);
+        }
+        let finish = finish && bytes == length;
+        if bytes == 0 && !finish || !self.take_room(cx, bytes.max(1)) {
+            return 0;
+        }
+        let end = start + bytes as u32;
+        let header = self.header(cx, start, self.data_flags(end, bytes, finish));
+        let mut packet = start_packet(cx, &header);
+        payload.into_slices().for_each(|slice| packet.push(slice));
+        packet.guard = Some(Guard::new(self.shared.clone(), bytes.max(1)));
+        let number = emit(cx, &self.route(), &header, packet, Some(segment_size).filter(|&size| bytes > size));
+        if cause == Cause::New && bytes % segment_size != 0 {
+            self.send.small_segment_end = end;
+        }
+        self.note_sent(cx, start, end + u32::from(finish), cause, number);
+        bytes + usize::from(finish)
+    }
+
+    /// PSH where the data ends (RFC 9293 §3.9.1.2: "MUST set the PSH bit in the last buffered segment").
+    fn data_flags(&self, end: SequenceNumber, bytes: usize, finish: bool) -> TcpFlags {
+        let push = if bytes > 0 && end == self.send.queue.end() { TcpFlags::PSH } else { TcpFlags::NONE };
+        push | if finish { TcpFlags::FIN } else { TcpFlags::NONE }
+    }
+
+    fn take_room(&mut self, cx: &Context<'_>, bytes: usize) -> bool {
+        self.blocked = self.shared.take_room(bytes, cx.config.in_stack_bytes).err();
+        self.blocked.is_none()
+    }
+
+    fn note_sent(&mut self, cx: &mut Context<'_>, start: SequenceNumber, end: SequenceNumber, cause: Cause, number: u64) {
+        let size = self.send.segment_size;
+        match cause {
+            Cause::New => {
+                self.send.scoreboard.sent(start, end, cx.now, size);
+                self.send.next = end;
+                self.receive.note_dialogue(cx.now, cx.config.delayed_acknowledgement);
+            }
+            Cause::Again(cause) => {
+                self.send.scoreboard.resent(start, end, cx.now, self.send.next);
+                self.recovery.retransmitted += 1;
+                cx.out.counters().transport.segments_retransmitted.increment();
+                cx.out.observe(|| Event::Retransmitted { number, cause });
+            }
+        }
+        self.send.last_sent = cx.now;
+    }
+
+    /// The acknowledgements that are due, if no data took them along.
+    pub(super) fn acknowledge_if_due(&mut self, cx: &mut Context<'_>) {
+        let duplicates = std::mem::take(&mut self.receive.duplicates);
+        if self.state == State::Closed || self.state == State::SynSent {
+            return;
+        }
+        for _ in 1..duplicates {
+            self.send_acknowledgement(cx);
+        }
+        if duplicates > 0 || self.receive.due == Due::Now || self.wants_window_update() {
+            self.send_acknowledgement(cx);
+        }
+    }
+
+    fn wants_window_update(&self) -> bool {
+        self.state.may_receive() && self.receive.update_is_due()
+    }
+}
+
+/// RFC 9293 §3.10.7.1: the RST that answers a segment for which there is no connection. Never for a RST.
+pub fn reset_for(cx: &mut Context<'_>, segment: &Segment) {
+    if segment.has(TcpFlags::RST) {
+        return;
+    }
+    let (sequence, acknowledgement, flags) = if segment.has(TcpFlags::ACK) {
+        (segment.header.acknowledgement, SequenceNumber::default(), TcpFlags::RST)
+    } else {
+        (SequenceNumber::default(), segment.end(), TcpFlags::RST | TcpFlags::ACK)
+    };
+    let header = TcpHeader {
+        source_port: segment.destination.port(),
+        destination_port: segment.source.port(),
+        sequence,
+        acknowledgement,
+        flags,
+        ..TcpHeader::default()
+    };
+    let time_to_live = cx.config.socket_options().time_to_live;
+    let route = Route { local: segment.destination, remote: segment.source, time_to_live, traffic_class: 0 };
+    cx.out.counters().transport.resets_sent.increment();
+    emit(cx, &route, &header, start_packet(cx, &header), None);
+}
+
+/// A packet with room for `header`, which [`emit`] writes.
+fn start_packet(cx: &Context<'_>, header: &TcpHeader) -> Packet {
+    Packet::new(cx.pool.buffer(HEADROOM, header.header_length()).freeze())
+}
+
+/// Writes the header, leaves the checksum to the device, and sends. Gives the packet's number.
+fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut packet: Packet, segment_size: Option<usize>) -> u64 {
+    let sum = pseudo_header(route.local.ip(), route.remote.ip(), Protocol::TCP, packet.len() as u32).partial();
+    if let Some(front) = packet.front_mut() {
+        header.emit(front);
+        if let Some(field) = front.get_mut(TcpHeader::CHECKSUM_OFFSET..TcpHeader::CHECKSUM_OFFSET + 2) {
+            field.copy_from_slice(&sum.to_be_bytes());
+        }
+    }
+    let kind = if route.local.is_ipv4() { SegmentationKind::TcpIpv4 } else { SegmentationKind::TcpIpv6 };
+    packet.offload.checksum = ChecksumState::Partial { start: 0, offset: TcpHeader::CHECKSUM_OFFSET as u16 };
+    packet.offload.segmentation = segment_size.map(|size| Segmentation { kind, size: u16::try_from(size).unwrap_or(u16::MAX) });
+    packet.number = cx.next_packet_number();
+    packet.arrived = cx.now;
+    let number = packet.number;
+    cx.out.counters().transport.segments_sent.increment();
+    cx.out.down.push_back(network::Message::Send(Outgoing {
+        source: route.local.ip(),
+        destination: route.remote.ip(),
+        protocol: Protocol::TCP,
+        time_to_live: route.time_to_live,
+        traffic_class: route.traffic_class,
+        fragmentation: Fragmentation::Forbidden,
+        header_included: false,
+        packet,
+    }));
+    number
+}
+
+impl Connection {
+    /// Whether the device must have room before anything can be sent.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(self.blocked, Some(NoRoom::Socket | NoRoom::Device))
+    }
+}

@@ -1,0 +1,358 @@
+//! The receive sequence space (RFC 9293 §3.3.1): windows offered, data kept, acknowledgements owed.
+//!
+//! Owns RCV.*, the data not yet handed to the program, and what is known of the peer's timestamps. Refuses to send: it says what is due.
+
+use super::reassembly::Reassembly;
+use crate::packet::{Pool, Slice};
+use crate::time::{Duration, Instant};
+use crate::wire::{SackBlock, SackBlocks, SequenceNumber};
+
+/// Segments at the start of a connection that are acknowledged at once, so that the peer's slow start is not held up (Linux: 16).
+const QUICK_SEGMENTS: u32 = 16;
+/// A received slice of at most this many bytes is copied behind its predecessor where that one's slot has room.
+const SMALL_SLICE: usize = 512;
+/// No full segment is smaller (RFC 9293 §3.7.1).
+const LEAST_FULL_SEGMENT: usize = 536;
+/// RFC 7323 §5.5: a timestamp older than this says nothing.
+const TIMESTAMP_VALIDITY: Duration = Duration::from_secs(24 * 24 * 3_600);
+
+/// When an acknowledgement is due.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Nothing is to be acknowledged.
+    Not,
+    /// With the next segment, or when the delay is over.
+    Delayed,
+    /// At the end of the batch.
+    Now,
+}
+
+/// The receiving half's variables.
+#[derive(Debug)]
+pub(super) struct ReceiveSide {
+    /// IRS.
+    pub(super) initial: SequenceNumber,
+    /// RCV.NXT.
+    pub(super) next: SequenceNumber,
+    /// RCV.NXT + RCV.WND, as offered. Never goes back (RFC 9293 §3.8.6, SHLD-14).
+    pub(super) edge: SequenceNumber,
+    /// RCV.WND.SHIFT.
+    pub(super) shift: u8,
+    /// Bytes that may wait unread.
+    pub(super) buffer: usize,
+    /// Bytes with the program, unread when we last looked.
+    pub(super) unread: usize,
+    /// In order, on their way to the program.
+    pub(super) pending: Vec<Slice>,
+    /// Bytes in `pending`.
+    pub(super) pending_bytes: usize,
+    /// Out of order.
+    pub(super) reassembly: Reassembly,
+    /// Where the peer's FIN stands, once seen.
+    pub(super) finish_at: Option<SequenceNumber>,
+    /// Whether RCV.NXT is behind it.
+    pub(super) finished: bool,
+    /// Our segment size, for silly-window rules and the count of full segments, lowered to what the peer really sends.
+    pub(super) segment_size: usize,
+    /// The size of the last segment.
+    last_size: usize,
+    /// Last.ACK.sent (RFC 7323 §4.3).
+    pub(super) acknowledged: SequenceNumber,
+    /// What is owed.
+    pub(super) due: Due,
+    /// Duplicate acknowledgements owed besides: without SACK the peer counts them (RFC 5681 §4.2).
+    pub(super) duplicates: usize,
+    /// Segments that will be acknowledged at once.
+    quick: u32,
+    /// A range that arrived twice, to be reported once (RFC 2883 §4).
+    pub(super) duplicate: Option<SackBlock>,
+    /// TS.Recent, and when it was set.
+    recent: Option<(u32, Instant)>,
+    /// When data last arrived.
+    pub(super) last_data: Option<Instant>,
+}
+
+impl ReceiveSide {
+    pub(super) fn new(buffer: usize, segment_size: usize) -> ReceiveSide {
+        let zero = SequenceNumber::default();
+        ReceiveSide {
+            initial: zero,
+            next: zero,
+            edge: zero,
+            shift: 0,
+            buffer,
+            unread: 0,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            reassembly: Reassembly::default(),
+            finish_at: None,
+            finished: false,
+            segment_size,
+            last_size: 0,
+            acknowledged: zero,
+            due: Due::Not,
+            duplicates: 0,
+            quick: QUICK_SEGMENTS,
+            duplicate: None,
+            recent: None,
+            last_data: None,
+        }
+    }
+
+    /// The peer's SYN has the number `initial`.
+    pub(super) fn synchronize(&mut self, initial: SequenceNumber) {
+        self.initial = initial;
+        self.next = initial + 1;
+        self.edge = self.next;
+        self.acknowledged = self.next;
+    }
+
+    /// RCV.WND as offered.
+    pub(super) fn window(&self) -> u32 {
+        self.edge.offset_from(self.next).max(0) as u32
+    }
+
+    /// Bytes that the buffer has room for, from RCV.NXT on. What waits out of order lies within that room already: it is beyond RCV.NXT, and
+    /// takes the room when it becomes readable.
+    fn free(&self) -> usize {
+        self.capacity().saturating_sub(self.unread).saturating_sub(self.pending_bytes)
+    }
+
+    /// The buffer, but at least two units of the scaled window: else the window of a tiny buffer could not be expressed, and never opened.
+    fn capacity(&self) -> usize {
+        self.buffer.max(2 << self.shift)
+    }
+
+    /// Whether the window may be opened: by a segment or half of the buffer at least (RFC 9293 §3.8.6.2.2).
+    fn window_to_offer(&self) -> usize {
+        let current = self.window() as usize;
+        let step = self.segment_size.min(self.capacity() / 2).max(1 << self.shift);
+        if self.free() >= current.saturating_add(step) { self.free() } else { current }
+    }
+
+    /// The same in units of the window field. What was offered is never taken back: where the shift cannot express it, it is rounded up.
+    fn units_to_offer(&self) -> usize {
+        let current = (self.window() as usize).div_ceil(1 << self.shift);
+        (self.window_to_offer() >> self.shift).max(current).min(u16::MAX.into())
+    }
+
+    /// The window field of a segment that is sent now. Moves the edge.
+    pub(super) fn advertise(&mut self) -> u16 {
+        let units = self.units_to_offer();
+        self.edge = self.edge.latest(self.next + ((units as u32) << self.shift));
+        self.acknowledged = self.next;
+        self.due = Due::Not;
+        units as u16
+    }
+
+    /// The window field of a SYN, which is never scaled (RFC 7323 §2.2).
+    pub(super) fn advertise_unscaled(&mut self) -> u16 {
+        let shift = std::mem::take(&mut self.shift);
+        let window = self.advertise();
+        self.shift = shift;
+        window
+    }
+
+    /// Whether the program's reading has made an acknowledgement worth sending for its window alone.
+    pub(super) fn update_is_due(&self) -> bool {
+        let gain = self.free().saturating_sub(self.window() as usize);
+        gain >= self.update_step() && self.units_to_offer() << self.shift > self.window() as usize
+    }
+
+    /// Bytes that the program has to read for [`super::super::shared::Mark::Window`] to be worth setting; `usize::MAX` while the window is
+    /// half open at least, for then the acknowledgements of data tell it in time.
+    pub(super) fn window_mark_at(&self) -> usize {
+        if self.finished || self.window() as usize >= self.capacity() / 2 {
+            return usize::MAX;
+        }
+        let closed_by = self.free().saturating_sub(self.window() as usize);
+        self.update_step().saturating_sub(closed_by).max(1)
+    }
+
+    /// Two segments while the peer may wait for them; later an eighth of the buffer.
+    fn update_step(&self) -> usize {
+        let two_segments = self.segment_size.saturating_mul(2).min(self.capacity() / 2).max(1 << self.shift);
+        if self.window() as usize >= two_segments { two_segments.max(self.capacity() / 8) } else { two_segments }
+    }
+
+    /// Takes slices that are in order. Small ones are joined.
+    pub(super) fn push_pending(&mut self, slices: impl Iterator<Item = Slice>, pool: &Pool) {
+        for slice in slices {
+            self.pending_bytes += slice.len();
+            let mut slice = pool.copy_down(slice);
+            if slice.len() <= SMALL_SLICE {
+                slice.advance(self.pending.last_mut().map_or(0, |last| last.grow_back(&slice)));
+            }
+            if !slice.is_empty() {
+                self.pending.push(slice);
+            }
+        }
+    }
+
+    /// Moves RCV.NXT to `next`. The window shrinks by as much, its edge stays.
+    pub(super) fn advance(&mut self, next: SequenceNumber) {
+        self.next = next;
+        self.edge = self.edge.latest(next);
+    }
+
+    /// Counts data in order: every second full segment is acknowledged at once (RFC 5681 §4.2), the first ones each.
+    pub(super) fn owe_for(&mut self, segments: usize, segment_size: usize, now: Instant) {
+        self.learn_segment_size(segment_size);
+        self.last_data = Some(now);
+        let unacknowledged = self.next.distance_from(self.acknowledged) as usize;
+        let quick = self.quick > 0;
+        self.quick = self.quick.saturating_sub(u32::try_from(segments).unwrap_or(u32::MAX));
+        let is_enough = unacknowledged >= self.segment_size.saturating_mul(2);
+        self.owe(if quick || is_enough { Due::Now } else { Due::Delayed });
+    }
+
+    /// What the peer calls a full segment may be less than what we announced: a size that comes twice in a row is believed.
+    fn learn_segment_size(&mut self, seen: usize) {
+        let before = std::mem::replace(&mut self.last_size, seen);
+        if seen > self.segment_size || (seen == before && seen >= LEAST_FULL_SEGMENT) {
+            self.segment_size = seen;
+        }
+    }
+
+    pub(super) fn owe(&mut self, due: Due) {
+        self.due = self.due.max(due);
+    }
+
+    /// Data goes out soon after data came in: a dialogue, in which acknowledgements ride on data.
+    pub(super) fn note_dialogue(&mut self, now: Instant, delay: Duration) {
+        if self.last_data.is_some_and(|last| now.since(last) < delay) {
+            self.quick = 0;
+        }
+    }
+
+    /// The SACK option of the next segment: what arrived twice first (RFC 2883 §4), then the blocks, as many as fit `room`.
+    pub(super) fn sack(&self, room: usize) -> SackBlocks {
+        self.duplicate.into_iter().chain(self.reassembly.sack_blocks()).take(room).collect()
+    }
+
+    /// TS.Recent, for the echo; zero before the first.
+    pub(super) fn recent_timestamp(&self) -> u32 {
+        self.recent.map_or(0, |(value, _)| value)
+    }
+
+    /// RFC 7323 §4.3 (2): takes the timestamp of a segment that spans the last acknowledgement.
+    pub(super) fn note_timestamp(&mut self, value: u32, sequence: SequenceNumber, now: Instant) {
+        let is_newer = self.recent.is_none_or(|(recent, since)| !is_older(value, recent) || is_outdated(since, now));
+        if is_newer && sequence.before_or_equal(self.acknowledged) {
+            self.recent = Some((value, now));
+        }
+    }
+
+    /// PAWS, R1 (RFC 7323 §5.3): the timestamp is older than TS.Recent, and that one is not older than 24 days (§5.5).
+    pub(super) fn is_timestamp_old(&self, value: u32, now: Instant) -> bool {
+        self.recent.is_some_and(|(recent, since)| is_older(value, recent) && !is_outdated(since, now))
+    }
+
+    /// Whether a new connection's first timestamp is later than anything of this one (RFC 6191 §2).
+    pub(super) fn is_timestamp_newer(&self, value: u32) -> bool {
+        self.recent.is_some_and(|(recent, _)| is_older(recent, value))
+    }
+}
+
+fn is_older(value: u32, than: u32) -> bool {
+    SequenceNumber(value).before(SequenceNumber(than))
+}
+
+fn is_outdated(since: Instant, now: Instant) -> bool {
+    now.since(since) > TIMESTAMP_VALIDITY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver(buffer: usize, shift: u8) -> ReceiveSide {
+        let mut receive = ReceiveSide::new(buffer, 1_000);
+        receive.synchronize(SequenceNumber(u32::MAX));
+        receive.shift = shift;
+        receive
+    }
+
+    fn take(receive: &mut ReceiveSide, bytes: u32) {
+        receive.advance(receive.next + bytes);
+        receive.unread += bytes as usize;
+    }
+
+    #[test]
+    fn the_edge_never_goes_back_whatever_the_shift() {
+        let mut receive = receiver(100_000, 7);
+        let mut edge = SequenceNumber(0);
+        for bytes in [1, 127, 128, 129, 1_000, 3] {
+            let units = receive.advertise();
+            let on_wire = receive.next + (u32::from(units) << 7);
+            assert!(on_wire.after_or_equal(edge) && on_wire == receive.edge);
+            edge = on_wire;
+            take(&mut receive, bytes);
+            receive.buffer -= 500;
+        }
+    }
+
+    #[test]
+    fn the_window_opens_by_a_segment_at_least() {
+        let mut receive = receiver(4_000, 0);
+        assert_eq!(receive.advertise(), 4_000);
+        take(&mut receive, 4_000);
+        assert_eq!(receive.advertise(), 0);
+        receive.unread -= 999;
+        assert_eq!((receive.advertise(), receive.update_is_due()), (0, false));
+        receive.unread -= 1_000;
+        assert!(!receive.update_is_due());
+        receive.unread -= 1;
+        assert!(receive.update_is_due());
+        assert_eq!(receive.advertise(), 2_000);
+    }
+
+    #[test]
+    fn a_tiny_buffer_opens_by_half() {
+        let mut receive = receiver(100, 0);
+        receive.advertise();
+        take(&mut receive, 100);
+        receive.advertise();
+        assert_eq!(receive.window_mark_at(), 50);
+        receive.unread -= 50;
+        assert!(receive.update_is_due());
+    }
+
+    #[test]
+    fn the_program_is_asked_to_mark_only_while_the_window_is_narrow() {
+        let mut receive = receiver(80_000, 1);
+        receive.advertise();
+        assert_eq!(receive.window_mark_at(), usize::MAX);
+        take(&mut receive, 50_000);
+        assert_eq!(receive.window_mark_at(), 10_000);
+        take(&mut receive, 30_000);
+        assert_eq!(receive.window_mark_at(), 2_000);
+        receive.unread -= 1_500;
+        assert_eq!(receive.window_mark_at(), 500);
+    }
+
+    #[test]
+    fn every_second_full_segment_is_acknowledged_at_once() {
+        let mut receive = receiver(100_000, 1);
+        receive.quick = 0;
+        let mut due = |bytes| {
+            receive.advance(receive.next + bytes);
+            receive.owe_for(1, bytes as usize, Instant::ZERO);
+            receive.due
+        };
+        assert_eq!([due(1_000), due(999), due(1_000)], [Due::Delayed, Due::Delayed, Due::Now]);
+    }
+
+    #[test]
+    fn paws_with_its_exception_after_24_days() {
+        let mut receive = receiver(1_000, 0);
+        receive.note_timestamp(100, receive.next, Instant::ZERO);
+        let days = |days: u64| Instant::from_secs(days * 24 * 3_600);
+        assert!(receive.is_timestamp_old(99, days(23)) && !receive.is_timestamp_old(100, days(1)));
+        assert!(!receive.is_timestamp_old(99, days(25)));
+        receive.note_timestamp(200, receive.next + 1, days(1));
+        assert_eq!(receive.recent_timestamp(), 100, "the segment lies beyond the last acknowledgement");
+        receive.note_timestamp(99, receive.next, days(25));
+        assert_eq!(receive.recent_timestamp(), 99);
+    }
+}

@@ -1,0 +1,152 @@
+//! Round-trip time and retransmission timeout (RFC 6298), in nanoseconds.
+//!
+//! Owns SRTT, RTTVAR, RTO and its backoff. Refuses to decide which acknowledgement makes a sample (Karn's rule is the scoreboard's business).
+
+use crate::config::TcpConfig;
+use crate::time::Duration;
+
+/// The estimator.
+#[derive(Clone, Debug)]
+pub(super) struct RoundTrip {
+    estimate: Option<Estimate>,
+    initial: Duration,
+    minimum: Duration,
+    maximum: Duration,
+    backoff: u32,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Estimate {
+    smoothed: Duration,
+    variation: Duration,
+}
+
+/// What RFC 6298 §5.7 puts in place of an initial timeout that turned out too short for the SYN.
+const AFTER_LOST_SYN: Duration = Duration::from_secs(3);
+
+impl RoundTrip {
+    pub(super) fn new(config: &TcpConfig) -> RoundTrip {
+        RoundTrip {
+            estimate: None,
+            initial: config.initial_retransmission_timeout,
+            minimum: config.minimum_retransmission_timeout,
+            maximum: config.maximum_retransmission_timeout,
+            backoff: 0,
+        }
+    }
+
+    /// Takes one measurement (RFC 6298 §2.2, §2.3). `samples_expected` is how many come in one round trip: with more than one, each counts less
+    /// (RFC 7323 §4.2, Appendix G).
+    pub(super) fn sample(&mut self, measured: Duration, samples_expected: u32) {
+        self.backoff = 0;
+        let Some(old) = self.estimate else {
+            self.estimate = Some(Estimate { smoothed: measured, variation: measured / 2 });
+            return;
+        };
+        let samples = samples_expected.max(1);
+        let variation = approach(old.variation, old.smoothed.abs_diff(measured), samples.saturating_mul(4));
+        let smoothed = approach(old.smoothed, measured, samples.saturating_mul(8));
+        self.estimate = Some(Estimate { smoothed, variation });
+    }
+
+    /// The timeout, backoff included. RFC 6298 §2.3: SRTT + max(G, 4 * RTTVAR). The variation's floor is the lowest timeout, as in Linux: on a
+    /// path of constant delay the RFC's formula would sink below the peer's delayed acknowledgement.
+    pub(super) fn timeout(&self) -> Duration {
+        self.backed_off(self.backoff)
+    }
+
+    /// The timeout after `times` doublings.
+    pub(super) fn backed_off(&self, times: u32) -> Duration {
+        let base = match self.estimate {
+            Some(estimate) => estimate.smoothed + estimate.variation.saturating_mul(4).max(self.minimum),
+            None => self.initial,
+        };
+        let doubled = base.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
+        doubled.clamp(self.minimum, self.maximum.max(self.minimum))
+    }
+
+    /// Doubles the timeout (RFC 6298 §5.5). It stays so until the next sample (Karn).
+    pub(super) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1).min(31);
+    }
+
+    /// RFC 6298 §5.7: the SYN had to be sent again, so data starts with 3 s.
+    pub(super) fn handshake_was_retransmitted(&mut self) {
+        self.initial = self.initial.max(AFTER_LOST_SYN);
+        self.backoff = 0;
+    }
+
+    /// SRTT; `None` before the first sample.
+    pub(super) fn smoothed(&self) -> Option<Duration> {
+        self.estimate.map(|estimate| estimate.smoothed)
+    }
+
+    /// RTTVAR.
+    pub(super) fn variation(&self) -> Duration {
+        self.estimate.map_or(Duration::ZERO, |estimate| estimate.variation)
+    }
+}
+
+/// `old` moved one `divisor`th of the way to `new`.
+fn approach(old: Duration, new: Duration, divisor: u32) -> Duration {
+    let step = old.abs_diff(new) / divisor.max(1);
+    if new > old { old + step } else { old - step }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimator() -> RoundTrip {
+        RoundTrip::new(&TcpConfig::default())
+    }
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn numbers_of_rfc_6298_section_2() {
+        let mut rtt = estimator();
+        assert_eq!(rtt.timeout(), millis(1_000)); // 2.1
+        rtt.sample(millis(800), 1);
+        assert_eq!((rtt.smoothed(), rtt.variation(), rtt.timeout()), (Some(millis(800)), millis(400), millis(2_400))); // 2.2
+        rtt.sample(millis(400), 1);
+        assert_eq!((rtt.smoothed(), rtt.variation(), rtt.timeout()), (Some(millis(750)), millis(400), millis(2_350))); // 2.3
+    }
+
+    #[test]
+    fn the_timeout_doubles_up_to_the_maximum_until_a_sample() {
+        let mut rtt = estimator();
+        rtt.back_off();
+        assert_eq!(rtt.timeout(), millis(2_000));
+        (0..100).for_each(|_| rtt.back_off());
+        assert_eq!(rtt.timeout(), millis(60_000)); // 2.5
+        rtt.sample(millis(100), 1);
+        assert_eq!(rtt.timeout(), millis(300));
+    }
+
+    #[test]
+    fn tiny_round_trips_keep_their_precision_and_the_floor() {
+        let mut rtt = estimator();
+        (0..1_000).for_each(|_| rtt.sample(Duration::from_nanos(30_001), 1));
+        assert_eq!(rtt.smoothed(), Some(Duration::from_nanos(30_001)));
+        assert_eq!(rtt.timeout(), millis(200) + Duration::from_nanos(30_001));
+    }
+
+    #[test]
+    fn a_lost_syn_raises_the_first_timeout() {
+        let mut rtt = estimator();
+        rtt.back_off();
+        rtt.handshake_was_retransmitted();
+        assert_eq!(rtt.timeout(), millis(3_000));
+    }
+
+    #[test]
+    fn many_samples_in_a_round_trip_count_less() {
+        let mut rtt = estimator();
+        rtt.sample(millis(100), 1);
+        rtt.sample(millis(180), 10);
+        assert_eq!(rtt.smoothed(), Some(millis(101)));
+    }
+}

@@ -1,0 +1,127 @@
+//! The seventh and eighth step of RFC 9293 §3.10.7.4: the segment's text, and its FIN.
+
+use super::reassembly::Kept;
+use super::receive_side::Due;
+use super::segment_arrives::{Check, drop_because};
+use super::timers::Timer;
+use super::{Connection, Context, Segment, State};
+use crate::layer::DropReason;
+use crate::transport::shared::Failure;
+use crate::wire::{SackBlock, TcpFlags};
+use std::ops::ControlFlow;
+
+impl Connection {
+    /// "Seventh, process the segment text", "eighth, check the FIN bit".
+    pub(super) fn segment_text_and_finish(&mut self, cx: &mut Context<'_>, segment: &mut Segment) -> Check {
+        if segment.length() == 0 || !self.state.may_receive() {
+            return ControlFlow::Continue(());
+        }
+        self.check_reader(cx, segment)?;
+        self.trim_to_window(segment);
+        if segment.has(TcpFlags::FIN) {
+            self.receive.finish_at.get_or_insert(segment.end() - 1);
+        }
+        if segment.header.sequence == self.receive.next {
+            self.take_in_order(cx, segment);
+        } else if !segment.payload.is_empty() {
+            self.keep_for_later(cx, segment)?;
+        } else {
+            self.receive.owe(Due::Now);
+        }
+        self.check_finish(cx);
+        ControlFlow::Continue(())
+    }
+
+    /// Data for which there is no reader any more resets the connection: the peer must not believe it was read (RFC 9293 §3.6.1, RFC 1122
+    /// §4.2.2.13).
+    fn check_reader(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
+        let is_new = !segment.payload.is_empty() && (segment.header.sequence + segment.payload.len() as u32).after(self.receive.next);
+        if self.is_released && is_new {
+            self.abort(cx, Failure::Aborted);
+            return drop_because(DropReason::NoSocket);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// "only the new parts are processed"
+    fn trim_to_window(&mut self, segment: &mut Segment) {
+        let old = self.receive.next.offset_from(segment.header.sequence);
+        if let Ok(old @ 1..) = u32::try_from(old) {
+            if self.agreement.sack && !segment.payload.is_empty() {
+                self.receive.duplicate = Some(SackBlock { left: segment.header.sequence, right: self.receive.next });
+            }
+            segment.trim_front(old);
+            self.receive.owe(Due::Now);
+        }
+        let edge = self.receive.finish_at.map_or(self.receive.edge, |finish| self.receive.edge.earliest(finish + 1));
+        if segment.trim_back(edge) {
+            self.receive.owe(Due::Now);
+        }
+    }
+
+    fn take_in_order(&mut self, cx: &mut Context<'_>, segment: &mut Segment) {
+        let (segments, size) = (segment.segments(), segment.segment_size());
+        let payload = std::mem::take(&mut segment.payload);
+        let mut next = self.receive.next + payload.len() as u32;
+        let had_data = !payload.is_empty();
+        self.receive.push_pending(payload.into_slices(), cx.pool);
+        if !self.receive.reassembly.is_empty() {
+            // RFC 5681 §4.2: a segment that fills a gap is acknowledged at once.
+            next = self.take_reassembled(cx, next);
+            self.receive.owe(Due::Now);
+        }
+        self.receive.advance(next);
+        if had_data {
+            self.receive.owe_for(segments, size, cx.now);
+        }
+        if self.options.quick_ack {
+            self.receive.owe(Due::Now);
+        }
+    }
+
+    fn take_reassembled(&mut self, cx: &Context<'_>, next: crate::wire::SequenceNumber) -> crate::wire::SequenceNumber {
+        let mut slices = Vec::new();
+        let end = self.receive.reassembly.take(next, &mut slices);
+        self.receive.push_pending(slices.into_iter(), cx.pool);
+        end
+    }
+
+    /// "Segments with higher beginning sequence numbers SHOULD be held for later processing", and are acknowledged at once (RFC 5681 §4.2).
+    fn keep_for_later(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
+        self.receive.owe(Due::Now);
+        if !self.agreement.sack {
+            self.receive.duplicates += segment.segments();
+        }
+        let limit = cx.config.out_of_order_bytes;
+        match self.receive.reassembly.insert(segment.header.sequence, &segment.payload, limit, cx.pool) {
+            Kept::Stored => ControlFlow::Continue(()),
+            Kept::Duplicate => {
+                cx.out.counters().transport.duplicate_segments.increment();
+                let right = segment.header.sequence + segment.payload.len() as u32;
+                self.receive.duplicate = Some(SackBlock { left: segment.header.sequence, right }).filter(|_| self.agreement.sack);
+                ControlFlow::Continue(())
+            }
+            Kept::Full => drop_because(DropReason::OutOfOrderFull),
+        }
+    }
+
+    /// "Eighth, check the FIN bit": once everything before it is here.
+    fn check_finish(&mut self, cx: &mut Context<'_>) {
+        if self.receive.finished || self.receive.finish_at != Some(self.receive.next) {
+            return;
+        }
+        self.receive.finished = true;
+        self.receive.advance(self.receive.next + 1);
+        self.receive.owe(Due::Now);
+        self.receive.reassembly.clear();
+        self.news.is_wanted = true;
+        let next = match self.state {
+            State::FinWait1 if self.send.is_finish_acknowledged() => State::TimeWait,
+            State::FinWait1 => State::Closing,
+            State::FinWait2 => State::TimeWait,
+            _ => State::CloseWait,
+        };
+        self.timers.cancel(Timer::FinWait2);
+        self.enter(cx, next);
+    }
+}

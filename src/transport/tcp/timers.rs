@@ -1,0 +1,117 @@
+//! A connection's timers: one enum, one table, one next deadline.
+//!
+//! Owns deadlines. Refuses to know what happens when one is due: [`Connection::run_timers`](super::Connection::run_timers) has the one match.
+
+use crate::time::Instant;
+
+/// What a connection may wait for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The oldest unacknowledged byte is sent again (RFC 6298).
+    Retransmission,
+    /// A closed window is probed (RFC 9293 §3.8.6.1).
+    Persist,
+    /// A delayed acknowledgement is sent (RFC 9293 §3.8.6.3).
+    DelayedAcknowledgement,
+    /// An idle peer is probed (RFC 9293 §3.8.4).
+    Keepalive,
+    /// An orphan has waited long enough for the peer's FIN.
+    FinWait2,
+    /// The linger time of a released connection is over.
+    Linger,
+    /// 2 MSL have passed (RFC 9293 §3.6.1).
+    TimeWait,
+}
+
+impl Timer {
+    const ALL: [Timer; 7] = [
+        Timer::Retransmission,
+        Timer::Persist,
+        Timer::DelayedAcknowledgement,
+        Timer::Keepalive,
+        Timer::FinWait2,
+        Timer::Linger,
+        Timer::TimeWait,
+    ];
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    deadlines: [Option<Instant>; Timer::ALL.len()],
+}
+
+impl Timers {
+    /// Arms `timer`, or moves it.
+    pub(super) fn set(&mut self, timer: Timer, deadline: Instant) {
+        self.put(timer, Some(deadline));
+    }
+
+    /// Arms `timer` unless it is armed.
+    pub(super) fn set_if_idle(&mut self, timer: Timer, deadline: Instant) {
+        if !self.is_set(timer) {
+            self.set(timer, deadline);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) {
+        self.put(timer, None);
+    }
+
+    pub(super) fn cancel_all(&mut self) {
+        self.deadlines = Default::default();
+    }
+
+    pub(super) fn is_set(&self, timer: Timer) -> bool {
+        self.get(timer).is_some()
+    }
+
+    pub(super) fn get(&self, timer: Timer) -> Option<Instant> {
+        self.deadlines.get(timer as usize).copied().flatten()
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.iter().flatten().min().copied()
+    }
+
+    /// A timer that is due at `now`, the earliest first; it is disarmed.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        let earliest = self.next_deadline().filter(|&deadline| deadline <= now)?;
+        let due = Timer::ALL.into_iter().find(|&timer| self.get(timer) == Some(earliest))?;
+        self.cancel(due);
+        Some(due)
+    }
+
+    fn put(&mut self, timer: Timer, deadline: Option<Instant>) {
+        if let Some(place) = self.deadlines.get_mut(timer as usize) {
+            *place = deadline;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn due_timers_come_earliest_first_and_once() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Keepalive, Instant::from_secs(2));
+        timers.set(Timer::Retransmission, Instant::from_secs(3));
+        timers.set(Timer::TimeWait, Instant::from_secs(9));
+        timers.set_if_idle(Timer::Retransmission, Instant::from_secs(1));
+        assert_eq!(timers.next_deadline(), Some(Instant::from_secs(2)));
+        let due: Vec<_> = std::iter::from_fn(|| timers.take_due(Instant::from_secs(3))).collect();
+        assert_eq!(due, [Timer::Keepalive, Timer::Retransmission]);
+        timers.cancel_all();
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_table_has_a_place_for_each_timer() {
+        for (index, timer) in Timer::ALL.into_iter().enumerate() {
+            assert_eq!(timer as usize, index);
+        }
+    }
+}

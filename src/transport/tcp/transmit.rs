@@ -1,0 +1,189 @@
+//! What is sent, and when: lost data first, then new data, within window, congestion window and the room on the way to the device; and the
+//! timers that watch over it.
+
+use super::emit::Cause;
+use super::receive_side::Due;
+use super::send_side::Allowance;
+use super::timers::Timer;
+use super::{Connection, Context, State};
+use crate::time::{Duration, Instant};
+
+impl Connection {
+    /// Sends all that may be sent now.
+    pub(super) fn transmit(&mut self, cx: &mut Context<'_>) {
+        if !self.state.is_synchronized() {
+            return;
+        }
+        while !self.is_blocked() && self.send_lost(cx) {}
+        while !self.is_blocked() && self.send_new(cx) {}
+    }
+
+    /// Bytes that congestion control admits now.
+    fn congestion_room(&self) -> usize {
+        let pipe = self.send.scoreboard.in_flight().saturating_sub(self.recovery.left_network(self.send.segment_size));
+        self.congestion.window().saturating_sub(pipe)
+    }
+
+    /// Sends the first lost piece again (RFC 6675 §4, NextSeg rule 1). Right after a loss was found, one segment goes whatever the congestion
+    /// window says (RFC 5681 §3.2 step 3, RFC 6675 §5 step 4.3).
+    fn send_lost(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((start, end)) = self.send.scoreboard.next_lost() else { return false };
+        let (segment_size, packet_limit) = self.payload_limits();
+        let forced = if self.recovery.is_forced() { segment_size } else { 0 };
+        let data_end = end.earliest(self.send.queue.end());
+        let bytes = data_end.offset_from(start).max(0) as usize;
+        let room = self.congestion_room().max(forced);
+        let length = whole_segments(bytes.min(packet_limit), room, segment_size);
+        let finish = end.after(data_end) && length == bytes;
+        if length == 0 && !finish {
+            return false;
+        }
+        let sent = self.send_data(cx, start, length, finish, Cause::Again(self.recovery.cause()));
+        if sent > 0 {
+            self.recovery.sent_one();
+        }
+        sent > 0
+    }
+
+    /// Sends new data, and the FIN behind the last of it.
+    fn send_new(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.state.may_send() || !self.send.has_unsent() {
+            return false;
+        }
+        self.restart_after_idleness(cx);
+        let length = self.send.next_length(self.allowance());
+        let start = self.send.next;
+        let finish = self.send.finish_follows(start + length as u32);
+        (length > 0 || finish) && self.send_first_time(cx, length, finish) > 0
+    }
+
+    /// Sends numbers that were never sent; with the FIN among them the state changes (RFC 9293 §3.10.4).
+    fn send_first_time(&mut self, cx: &mut Context<'_>, length: usize, finish: bool) -> usize {
+        if self.send.scoreboard.is_empty() {
+            self.recovery.stalled_since = cx.now;
+        }
+        let sent = self.send_data(cx, self.send.next, length, finish, Cause::New);
+        if sent > length {
+            self.send.finish_sent = true;
+            self.enter(cx, if self.state == State::CloseWait { State::LastAck } else { State::FinWait1 });
+        }
+        sent
+    }
+
+    fn allowance(&self) -> Allowance {
+        let (segment_size, packet_limit) = self.payload_limits();
+        Allowance { congestion_room: self.congestion_room(), segment_size, packet_limit, no_delay: self.options.no_delay }
+    }
+
+    /// RFC 5681 §4.1: nothing was sent for a retransmission timeout, so the window says nothing of the network any more.
+    fn restart_after_idleness(&mut self, cx: &Context<'_>) {
+        let idle = cx.now.since(self.send.last_sent);
+        if self.send.scoreboard.is_empty() && idle > self.round_trip.timeout() {
+            self.congestion.on_idle();
+            self.send.last_sent = cx.now;
+        }
+    }
+
+    /// Arms every timer that the present state asks for, and disarms what it does not.
+    pub(super) fn arm_timers(&mut self, cx: &Context<'_>) {
+        if self.state.is_over() {
+            return;
+        }
+        self.arm_send_timers(cx.now);
+        self.arm_delayed_acknowledgement(cx);
+        self.arm_keepalive();
+    }
+
+    /// Something in flight: retransmission, or, while the window is closed, persist: a peer with a closed window is not a lossy path. Nothing in
+    /// flight, but something to send that no lack of room holds back: the window is too small, so persist.
+    fn arm_send_timers(&mut self, now: Instant) {
+        let is_in_flight = !self.send.scoreboard.is_empty();
+        let is_window_closed = self.state.is_synchronized() && self.send.window == 0;
+        let waits_for_window = self.state.may_send() && self.send.has_unsent() && !self.is_blocked();
+        if is_in_flight && !is_window_closed {
+            self.timers.cancel(Timer::Persist);
+            self.arm_retransmission(now);
+        } else if is_in_flight || waits_for_window {
+            self.timers.cancel(Timer::Retransmission);
+            self.timers.set_if_idle(Timer::Persist, now + self.persist_interval());
+        } else {
+            self.timers.cancel(Timer::Persist);
+            self.timers.cancel(Timer::Retransmission);
+        }
+        self.recovery.restarts_timer = false;
+    }
+
+    /// RFC 6298 §5.1 and §5.3; no later than the user timeout.
+    fn arm_retransmission(&mut self, now: Instant) {
+        if self.recovery.restarts_timer || !self.timers.is_set(Timer::Retransmission) {
+            let deadline = now + self.round_trip.timeout();
+            let last = self.options.user_timeout.map(|limit| (self.recovery.stalled_since + limit).max(now));
+            self.timers.set(Timer::Retransmission, last.map_or(deadline, |last| deadline.min(last)));
+        }
+    }
+
+    /// RFC 9293 §3.8.6.1: the first probe after a retransmission timeout, then exponentially later.
+    fn persist_interval(&self) -> Duration {
+        self.round_trip.backed_off(self.recovery.probes)
+    }
+
+    fn arm_delayed_acknowledgement(&mut self, cx: &Context<'_>) {
+        match self.receive.due {
+            Due::Delayed => self.timers.set_if_idle(Timer::DelayedAcknowledgement, cx.now + cx.config.delayed_acknowledgement),
+            _ => self.timers.cancel(Timer::DelayedAcknowledgement),
+        }
+    }
+
+    fn arm_keepalive(&mut self) {
+        match self.options.keepalive {
+            Some(keepalive) if self.state.is_synchronized() => {
+                self.timers.set_if_idle(Timer::Keepalive, self.last_heard + keepalive.idle);
+            }
+            _ => self.timers.cancel(Timer::Keepalive),
+        }
+    }
+
+    /// A closed, or too small, window is probed with what is next in line: one byte at least, whatever the window (RFC 9293 §3.8.6.1). As long as
+    /// the peer answers, this goes on for ever (MUST-37).
+    pub(super) fn persist_timeout(&mut self, cx: &mut Context<'_>) {
+        if self.recovery.probes_unanswered >= cx.config.data_retries || self.is_silent_too_long(cx.now) {
+            return self.give_up(cx);
+        }
+        let sent = if self.send.scoreboard.is_empty() {
+            let length = self.send.usable_window().clamp(1, self.send.segment_size).min(self.send.unsent());
+            self.send_first_time(cx, length, self.send.finish && length == 0)
+        } else {
+            let start = self.send.unacknowledged;
+            let length = usize::from(start.before(self.send.queue.end()));
+            self.send_data(cx, start, length, length == 0, Cause::Again("zero-window probe"))
+        };
+        if sent > 0 {
+            self.recovery.note_probe();
+        }
+    }
+
+    fn is_silent_too_long(&self, now: Instant) -> bool {
+        self.options.user_timeout.is_some_and(|limit| now.since(self.last_heard) >= limit)
+    }
+
+    /// RFC 9293 §3.8.4.
+    pub(super) fn keepalive_timeout(&mut self, cx: &mut Context<'_>) {
+        let Some(keepalive) = self.options.keepalive else { return };
+        let idle_until = self.last_heard + keepalive.idle;
+        if idle_until > cx.now || !self.send.scoreboard.is_empty() {
+            let next = idle_until.max(cx.now + keepalive.interval.max(Duration::from_millis(1)));
+            return self.timers.set(Timer::Keepalive, if idle_until > cx.now { idle_until } else { next });
+        }
+        if self.keepalive_probes >= keepalive.count {
+            return self.give_up(cx);
+        }
+        self.keepalive_probes += 1;
+        self.send_keepalive(cx);
+        self.timers.set(Timer::Keepalive, cx.now + keepalive.interval.max(Duration::from_millis(1)));
+    }
+}
+
+/// As many of `bytes` as fit `room` in whole segments; all of them if they fit.
+fn whole_segments(bytes: usize, room: usize, segment_size: usize) -> usize {
+    if bytes <= room { bytes } else { room - room % segment_size.max(1) }
+}
