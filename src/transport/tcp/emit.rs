@@ -93,12 +93,7 @@ impl Connection {
     }
 
     fn route(&self) -> Route {
-        Route {
-            local: self.local,
-            remote: self.remote,
-            time_to_live: self.options.time_to_live,
-            traffic_class: self.options.traffic_class,
-        }
+        Route { local: self.local, remote: self.remote, time_to_live: self.options.time_to_live, traffic_class: self.options.traffic_class }
     }
 
     /// Sends our SYN, or SYN-ACK, for the first time or again.
@@ -185,7 +180,7 @@ impl Connection {
         payload.into_slices().for_each(|slice| packet.push(slice));
         packet.guard = Some(Guard::new(self.shared.clone(), bytes.max(1)));
         let number = emit(cx, &self.route(), &header, packet, Some(segment_size).filter(|&size| bytes > size));
-        if cause == Cause::New && bytes % segment_size != 0 {
+        if cause == Cause::New && !bytes.is_multiple_of(segment_size) {
             self.send.small_segment_end = end;
         }
         self.note_sent(cx, start, end + u32::from(finish), cause, number);

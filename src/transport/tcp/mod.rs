@@ -89,13 +89,7 @@ pub struct Connection {
 
 impl Connection {
     /// Active open (RFC 9293 §3.10.1): SYN-SENT; the SYN is on its way. `shared` gets to know both ends and the phase.
-    pub fn connect(
-        cx: &mut Context<'_>,
-        shared: Arc<TcpShared>,
-        local: SocketAddr,
-        remote: SocketAddr,
-        isn: SequenceNumber,
-    ) -> Connection {
+    pub fn connect(cx: &mut Context<'_>, shared: Arc<TcpShared>, local: SocketAddr, remote: SocketAddr, isn: SequenceNumber) -> Connection {
         let mut connection = Connection::new(cx, shared, local, remote, isn, true);
         cx.out.counters().transport.active_opens.increment();
         connection.enter(cx, State::SynSent);

@@ -238,12 +238,10 @@ mod tests {
     fn memory_is_bounded_and_returns_to_zero() {
         let (pool, mut queue) = (Pool::default(), Reassembly::default());
         for at in 0..4 {
-            assert_eq!(queue.insert(number(at * 2_000), &packet(&pool, at * 2_000, at * 2_000 + 1_000), 3 * 2_048, &pool), [
-                Kept::Stored,
-                Kept::Stored,
-                Kept::Stored,
-                Kept::Full
-            ][at as usize]);
+            assert_eq!(
+                queue.insert(number(at * 2_000), &packet(&pool, at * 2_000, at * 2_000 + 1_000), 3 * 2_048, &pool),
+                [Kept::Stored, Kept::Stored, Kept::Stored, Kept::Full][at as usize]
+            );
         }
         assert_eq!(queue.pinned(), 3 * 2_048);
         queue.take(number(0), &mut vec![]);

@@ -61,7 +61,13 @@ impl Connection {
     pub fn abort(&mut self, cx: &mut Context<'_>, failure: Failure) {
         let peer_knows = matches!(
             self.state,
-            State::SynReceived | State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait | State::Closing | State::LastAck
+            State::SynReceived
+                | State::Established
+                | State::FinWait1
+                | State::FinWait2
+                | State::CloseWait
+                | State::Closing
+                | State::LastAck
         );
         if peer_knows {
             cx.out.counters().transport.resets.increment();

@@ -30,8 +30,7 @@ struct Wire {
     whole: bool,
 }
 
-const CLEAN: Wire =
-    Wire { seed: 1, delay: Duration::from_millis(5), jitter: Duration::ZERO, loss: 0.0, duplication: 0.0, whole: false };
+const CLEAN: Wire = Wire { seed: 1, delay: Duration::from_millis(5), jitter: Duration::ZERO, loss: 0.0, duplication: 0.0, whole: false };
 
 struct Pair {
     ends: [End; 2],
@@ -92,7 +91,9 @@ impl End {
         let shared = self.connection.shared().clone();
         let mut state = shared.state.lock();
         let mut left = self.appetite;
-        while left > 0 && let Some(slice) = state.received.front_mut() {
+        while left > 0
+            && let Some(slice) = state.received.front_mut()
+        {
             let part = slice.split_to(left);
             left -= part.len();
             if slice.is_empty() {
@@ -215,7 +216,14 @@ impl Pair {
     fn describe(&self) -> String {
         let one = |end: &End| {
             let state = end.connection.shared().state.lock();
-            format!("{} written {} read {} failure {:?} info {:?}", end.connection.state().name(), end.written, end.read.len(), state.failure, state.info)
+            format!(
+                "{} written {} read {} failure {:?} info {:?}",
+                end.connection.state().name(),
+                end.written,
+                end.read.len(),
+                state.failure,
+                state.info
+            )
         };
         self.ends.iter().map(one).collect::<Vec<_>>().join("; ")
     }
