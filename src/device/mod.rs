@@ -12,7 +12,11 @@ pub mod host;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod merge;
+#[cfg(target_os = "linux")]
+pub mod port_guard;
 pub mod segmentation;
+#[cfg(target_os = "linux")]
+pub mod shared_address;
 pub mod virtio;
 pub mod virtual_link;
 

@@ -1,13 +1,15 @@
 //! Software segmentation: super-segments cut to frames of the MTU, for devices that cannot do it.
 //!
-//! Owns what a network card with TSO does: headers are copied, payload slices are shared. Refuses to decide where it is needed; [`prepare`]
+//! Owns what a network card with TSO does: headers are copied, payload slices are shared. Partial checksums alone are completed by
+//! [`crate::network::checksum`]. Refuses to decide where it is needed; [`prepare`]
 //! only compares a packet with what the device offers. Read [`cut`] first.
 
 use super::frame::{FrameLayout, get_u16, layout, put_u16};
 use super::{DeviceOffload, Medium};
+use crate::network::checksum::complete;
 use crate::packet::{ChecksumState, HEADROOM, Packet, Pool, SegmentationKind};
 use crate::wire::checksum::checksum;
-use crate::wire::{Checksum, Ipv4Header, Protocol, TcpFlags, TcpHeader, UdpHeader};
+use crate::wire::{Ipv4Header, Protocol, TcpFlags, TcpHeader, UdpHeader};
 use std::collections::VecDeque;
 
 /// Bytes within which all headers of a frame lie: Ethernet, two 802.1Q tags, IPv4 and TCP with as many options as fit.
@@ -111,19 +113,6 @@ fn write_checksum(headers: &mut [u8], layout: &FrameLayout, transport_length: us
     put_u16(headers, field, if is_tcp { sum.finish() } else { sum.finish_udp() });
 }
 
-/// Fills in a checksum that is only partial; the packet is complete afterwards. Anything else is left alone.
-pub fn complete_checksum(packet: &mut Packet, pool: &Pool) {
-    let ChecksumState::Partial { start, offset } = packet.offload.checksum else { return };
-    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
-    let mut sum = Checksum::new();
-    packet.part(start..packet.len()).slices().iter().for_each(|slice| sum.add_bytes(slice));
-    let is_udp = usize::from(offset) == UdpHeader::CHECKSUM_OFFSET;
-    if let Some(headers) = packet.make_writable(field + 2, pool) {
-        put_u16(headers, field, if is_udp { sum.finish_udp() } else { sum.finish() });
-    }
-    packet.offload.checksum = ChecksumState::Unknown;
-}
-
 /// Whether a device with these offloads takes the packet as it is.
 pub fn fits(packet: &Packet, offload: &DeviceOffload) -> bool {
     let is_partial = matches!(packet.offload.checksum, ChecksumState::Partial { .. });
@@ -148,7 +137,7 @@ pub fn prepare(frames: &mut VecDeque<Packet>, offload: &DeviceOffload, medium: M
         } else if packet.offload.segmentation.is_some() {
             refused += u64::from(cut(packet, medium, pool, frames).is_err());
         } else {
-            complete_checksum(&mut packet, pool);
+            complete(&mut packet, pool);
             frames.push_back(packet);
         }
     }
@@ -290,17 +279,6 @@ pub(super) mod tests {
         }
         pieces.clear();
         assert_eq!(room.0.load(Ordering::Relaxed), 9);
-    }
-
-    #[test]
-    fn partial_checksums_are_completed() {
-        let pool = Pool::default();
-        for mut packet in [super_segment(&pool, &payload(777), 9, TcpFlags::ACK), super_datagram(&pool, &payload(776), 9)] {
-            packet.offload.segmentation = None;
-            complete_checksum(&mut packet, &pool);
-            assert_eq!(packet.offload.checksum, ChecksumState::Unknown);
-            checked(&packet);
-        }
     }
 
     #[test]

@@ -3,15 +3,20 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
+mod sharing;
 mod toy;
 
 use common::{Namespace, Need, trial, veth};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    if sharing::open_interface_if_asked() {
+        return;
+    }
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = vec![trial("namespaces_are_joined_and_vanish", &[Need::Namespaces], namespaces_are_joined_and_vanish)];
     trials.extend(frames::trials());
+    trials.extend(sharing::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

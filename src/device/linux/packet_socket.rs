@@ -45,7 +45,6 @@ pub struct PacketSocket {
     link: Link,
     medium: Medium,
     has_header: bool,
-    filter: Option<Filter>,
     watched: Option<IpAddr>,
 }
 
@@ -56,7 +55,7 @@ impl PacketSocket {
         let link = link_by_name(interface).map_err(|error| host::interface_error(interface, error))?;
         let medium = host::medium_of(&link)?;
         let socket = Arc::new(sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(privilege_error)?);
-        let device = PacketSocket { socket, link, medium, has_header: false, filter: None, watched: None };
+        let device = PacketSocket { socket, link, medium, has_header: false, watched: None };
         Ok(device.offload(true))
     }
 
@@ -75,14 +74,13 @@ impl PacketSocket {
             return Err(forwarding_error(&self.link.name));
         }
         self.medium = Medium::Ethernet(mac);
-        self.filter = Some(Filter::for_station(mac));
-        Ok(self)
+        self.filter(&Filter::for_station(mac))
     }
 
     /// Takes only what the filter accepts.
-    pub fn filter(mut self, filter: Filter) -> PacketSocket {
-        self.filter = Some(filter);
-        self
+    pub fn filter(self, filter: &Filter) -> io::Result<PacketSocket> {
+        sys::attach_filter(&self.socket, filter.instructions())?;
+        Ok(self)
     }
 
     /// Reports when the host loses this address ([`LinkChange::AddressLost`](crate::device::LinkChange::AddressLost)).
@@ -103,7 +101,6 @@ impl PacketSocket {
             sys::set_option(&self.socket, libc::SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
                 .or_else(|_| sys::set_option(&self.socket, libc::SOL_SOCKET, plain, SOCKET_BUFFER_BYTES))?;
         }
-        self.filter.as_ref().map_or(Ok(()), |filter| sys::attach_filter(&self.socket, filter.instructions()))?;
         self.listen_on_mac()?;
         sys::bind(&self.socket, link_address(libc::ETH_P_ALL as u16, self.link.index))
     }

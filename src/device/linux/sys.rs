@@ -49,7 +49,7 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
 ///
 /// # Safety
 /// Any bytes must be a valid value, and the type must hold no pointer that the kernel would follow.
-pub(super) unsafe trait Plain: Copy {}
+pub(in crate::device) unsafe trait Plain: Copy {}
 
 // SAFETY: an integer.
 unsafe impl Plain for libc::c_int {}
@@ -69,7 +69,7 @@ pub(super) fn zero<T: Plain>() -> T {
 }
 
 /// Sets a socket option.
-pub(super) fn set_option<T: Plain>(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+pub(in crate::device) fn set_option<T: Plain>(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the pointer and length describe `value`, which the kernel only reads and does not keep.
     check(unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), size_of::<T>() as libc::socklen_t) }).map(drop)
@@ -86,7 +86,7 @@ pub(super) fn get_option<T: Plain>(socket: impl AsFd, level: libc::c_int, name: 
 }
 
 /// Replaces a socket's packet filter, atomically.
-pub(super) fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+pub(in crate::device) fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::other("packet filter too long"))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
@@ -320,12 +320,13 @@ pub(super) fn set_nonblocking(descriptor: impl AsFd) -> io::Result<()> {
     check(unsafe { libc::fcntl(descriptor, libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
 }
 
-/// Raises the soft limit of open descriptors to the hard one.
-pub(super) fn raise_descriptor_limit() -> io::Result<()> {
+/// Raises the soft limit of open descriptors to the hard one; says how many there may be now.
+pub(in crate::device) fn raise_descriptor_limit() -> io::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`, which we hold.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the kernel reads one `rlimit`, which we hold.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
