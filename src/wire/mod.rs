@@ -27,7 +27,7 @@ pub mod sequence;
 pub mod tcp;
 pub mod tcp_options;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod udp;
 pub mod vlan;
 
