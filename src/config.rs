@@ -122,6 +122,12 @@ pub struct NetworkConfig {
     pub path_mtu_timeout: Duration,
     /// The lowest path MTU that is believed: smaller reports are an attack (Linux: 552).
     pub path_mtu_minimum: u16,
+    /// Whether to follow ICMP redirects (RFC 1122 §3.2.2.2: a host must). Whoever can forge one can forge ARP as well.
+    pub accept_redirects: bool,
+    /// Destinations remembered to have been redirected.
+    pub redirect_entries: usize,
+    /// How long a redirect is followed (Linux: 300 s).
+    pub redirect_timeout: Duration,
 }
 
 impl Default for NetworkConfig {
@@ -134,6 +140,9 @@ impl Default for NetworkConfig {
             path_mtu_entries: 1_024,
             path_mtu_timeout: Duration::from_secs(600),
             path_mtu_minimum: 552,
+            accept_redirects: true,
+            redirect_entries: 256,
+            redirect_timeout: Duration::from_secs(300),
         }
     }
 }

@@ -115,7 +115,11 @@ counter_group! {
         path_mtu_updates,
         /// Path MTUs forgotten because the cache was full.
         path_mtus_evicted,
-        /// ICMP redirects and source quenches received, and ignored.
+        /// ICMP redirects followed.
+        redirects_followed,
+        /// Redirected destinations forgotten because there were too many.
+        redirects_evicted,
+        /// ICMP redirects that were not to be followed, and source quenches.
         icmp_advice_ignored,
     }
 }

@@ -1,11 +1,12 @@
 //! ICMP messages that come in (RFC 792, RFC 1122 §3.2.2).
 //!
 //! Owns what is done with each: echo requests are answered here, errors become reports for the transport layer, whatever a socket may wait for
-//! goes up. Refuses to be moved by advice: redirects and source quenches are counted and ignored (see [`Network::receive_icmp`]).
+//! goes up. Source quenches are counted and ignored (RFC 6633 §3).
 
 use super::checksum::{self, is_intact_icmp};
 use super::path_mtu::reported_mtu;
 use super::receive::hand_up;
+use super::send::is_answer;
 use super::topology::AddressMode;
 use super::{Cast, DeliveryError, ErrorReport, Fragmentation, Network, Out, QUOTED_BYTES};
 use crate::layer::{DropReason, Level};
@@ -25,10 +26,6 @@ const FIRST_WORDS: usize = 4;
 
 impl Network {
     /// Takes an ICMP message, its IP header stripped.
-    ///
-    /// A redirect would have us send through another router (RFC 1122 §3.2.2.2 wants that obeyed). It is unauthenticated, whoever shares the wire
-    /// can forge it, and a router that redirects also forwards: what obeying gains is one hop. So it is ignored, as Linux distributions and
-    /// RFC 6274 §4.3 recommend for hosts with one gateway. A source quench is to be ignored by RFC 6633 §3.
     pub(super) fn receive_icmp(&mut self, now: Instant, header: Ipv4Header, cast: Cast, mut packet: Packet, out: &mut Out) {
         if !is_intact_icmp(&packet) {
             return out.drop_packet(DropReason::BadChecksum, packet);
@@ -39,7 +36,8 @@ impl Network {
         };
         match message {
             Icmpv4Message::EchoRequest { .. } => self.receive_echo_request(now, &header, cast, packet, out),
-            Icmpv4Message::Redirect { .. } | Icmpv4Message::SourceQuench => ignore_advice(&header, out),
+            Icmpv4Message::Redirect { gateway, .. } => self.receive_redirect(now, &header, cast, gateway, &packet, out),
+            Icmpv4Message::SourceQuench => ignore_advice(&header, out),
             Icmpv4Message::DestinationUnreachable { .. } | Icmpv4Message::TimeExceeded { .. } | Icmpv4Message::ParameterProblem { .. } => {
                 self.receive_error(now, &header, cast, message, packet, out)
             }
@@ -95,9 +93,10 @@ impl Network {
             return out.drop_packet(DropReason::Suspicious, packet);
         };
         out.log("icmp", Level::Debug, format_args!("{}: {error:?} about a packet to {}", header.source, quoted.destination));
-        // Only a first fragment says whose it was.
-        if quoted.fragment_offset == 0 {
-            out.up.push_back(transport::Message::Error(report(header.source, error, &quoted, quoted_bytes)));
+        let report = report(header.source, error, &quoted, quoted_bytes);
+        // Only a first fragment says whose it was; and nobody waits for answers of ours to arrive.
+        if quoted.fragment_offset == 0 && !is_answer(quoted.protocol, &report.quoted) {
+            out.up.push_back(transport::Message::Error(report));
         }
     }
 
@@ -119,7 +118,7 @@ impl Network {
         let reported = reported_mtu(next_hop_mtu, quoted.total_length).filter(|_| quoted.dont_fragment)?;
         let link_mtu = u16::try_from(self.topology.mtu).unwrap_or(u16::MAX);
         let destination = quoted.destination.into();
-        let noted = self.path_mtus.lower(now, destination, reported, link_mtu, &self.config);
+        let noted = self.path_mtus.lower(now, destination, reported, link_mtu);
         if noted.evicted {
             out.counters().network.path_mtus_evicted.increment();
         }
@@ -131,7 +130,8 @@ impl Network {
     }
 }
 
-fn ignore_advice(header: &Ipv4Header, out: &Out) {
+/// Counts a redirect or a source quench that is not followed.
+pub(super) fn ignore_advice(header: &Ipv4Header, out: &Out) {
     out.counters().network.icmp_advice_ignored.increment();
     out.log("icmp", Level::Debug, format_args!("redirect or source quench from {} ignored", header.source));
 }

@@ -16,8 +16,9 @@ use std::net::IpAddr;
 const LARGEST_ERROR: usize = 576;
 /// Bytes of its ICMP message.
 const LARGEST_MESSAGE: usize = LARGEST_ERROR - Ipv4Header::MINIMUM_LENGTH;
-/// Precedence "internetwork control" (RFC 1812 §4.3.2.5).
-const ERROR_TRAFFIC_CLASS: u8 = 0xc0;
+/// Precedence "internetwork control", and the bits for type of service, which are those of the packet (RFC 1812 §4.3.2.5).
+const PRECEDENCE: u8 = 0xc0;
+const TYPE_OF_SERVICE: u8 = 0x1c;
 
 impl Network {
     /// Answers a delivery that nobody wanted. The header it came with is gone; what is quoted in its place is equal but for identification, flags
@@ -73,7 +74,7 @@ impl Network {
         }
         out.counters().network.icmp_errors_sent.increment();
         let answer = Ipv4Header {
-            traffic_class: ERROR_TRAFFIC_CLASS,
+            traffic_class: PRECEDENCE | header.traffic_class & TYPE_OF_SERVICE,
             protocol: Protocol::ICMP,
             source: header.destination,
             destination: header.source,

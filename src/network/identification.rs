@@ -1,7 +1,7 @@
 //! The identification field of IPv4 (RFC 6864).
 //!
 //! Owns a counter for each of some groups of destinations. Refuses to remember destinations: which counter one uses, and what is added to it,
-//! is a keyed hash, so that no destination can tell from its packets how many go to others (RFC 6274 §3.5.2.2).
+//! is a keyed hash, so that no destination can tell from its packets how many go to others.
 
 use crate::random::SecretRandom;
 use crate::wire::Ipv4Header;

@@ -6,6 +6,7 @@
 //! A packet of TCP or UDP is parsed once and copied never. A packet to an address of our own turns round here and never reaches the link.
 
 pub mod checksum;
+mod expiring;
 mod fragmentation;
 mod icmp;
 mod icmp_errors;
@@ -15,6 +16,7 @@ mod piece;
 mod rate_limit;
 mod reassembly;
 mod receive;
+mod redirect;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use crate::random::SecretRandom;
 use crate::time::Instant;
 use crate::transport;
 use crate::wire::Protocol;
+use expiring::Expiring;
 use identification::Identifications;
 use path_mtu::PathMtus;
 use rate_limit::TokenBucket;
@@ -178,6 +181,8 @@ pub struct Network {
     topology: Arc<Topology>,
     pool: Pool,
     path_mtus: PathMtus,
+    /// Better first hops than the routes', by destination.
+    redirects: Expiring<IpAddr>,
     reassembly: Reassembly,
     identifications: Identifications,
     error_limit: TokenBucket,
@@ -190,7 +195,8 @@ impl Network {
     /// deadline.
     pub fn new(config: NetworkConfig, topology: Arc<Topology>, pool: Pool, random: SecretRandom) -> Network {
         Network {
-            path_mtus: PathMtus::new(),
+            path_mtus: PathMtus::new(&config),
+            redirects: Expiring::new(config.redirect_entries, config.redirect_timeout),
             reassembly: Reassembly::new(&config),
             identifications: Identifications::new(random),
             error_limit: TokenBucket::new(config.icmp_errors_per_second),
@@ -209,9 +215,9 @@ impl Network {
         }
     }
 
-    /// A new medium, mtu or route may lead elsewhere: what was learned of paths is learned again.
+    /// New routes may lead elsewhere.
     fn replace_topology(&mut self, topology: Arc<Topology>, out: &mut Out) {
-        self.path_mtus.clear();
+        self.forget_paths();
         self.topology = topology;
         self.is_introduced = false;
         self.introduce(out);
@@ -219,7 +225,13 @@ impl Network {
 
     fn set_link_state(&mut self, is_up: bool, out: &mut Out) {
         out.log("ip", Level::Debug, format_args!("link {}", if is_up { "up" } else { "down" }));
+        self.forget_paths();
+    }
+
+    /// What was learned of paths is learned again.
+    fn forget_paths(&mut self) {
         self.path_mtus.clear();
+        self.redirects.clear();
     }
 }
 
@@ -234,7 +246,7 @@ impl Layer for Network {
             Message::Received { cast, packet } => self.receive(now, cast, packet, out),
             Message::Send(outgoing) => self.send(now, outgoing, out),
             Message::PortUnreachable(delivery) => self.refuse_delivery(now, delivery, out),
-            Message::Unreachable { packet, .. } => self.report_unreachable(packet, out),
+            Message::Unreachable { next_hop, packet } => self.report_unreachable(now, next_hop, packet, out),
             Message::TooBig { packet } => self.report_too_big(now, packet, out),
             Message::Topology(topology) => self.replace_topology(topology, out),
             Message::LinkState(is_up) => self.set_link_state(is_up, out),

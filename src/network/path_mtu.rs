@@ -3,24 +3,18 @@
 //! Owns the cache and the rules for lowering and forgetting. Refuses to judge whether an ICMP message is to be believed beyond what its numbers
 //! say: RFC 5927's checks against a connection's state are the transport layer's.
 
+use super::expiring::Expiring;
 use crate::config::NetworkConfig;
 use crate::time::Instant;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The plateau table of RFC 1191 §7.1: the MTUs of common links, for routers that do not say theirs.
+/// The plateau table (RFC 1191 §7.1): the MTUs of common links, for routers that do not say theirs.
 const PLATEAUS: [u16; 11] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68];
 
-/// The cache. Entries expire by themselves (RFC 1191 §6.3: so that a path that grew is found out); the one that expires first goes when it is full.
+/// The cache. Entries expire by themselves, so that a path that grew is found out (RFC 1191 §6.3).
 pub(super) struct PathMtus {
-    known: BTreeMap<IpAddr, Known>,
-    expiries: BTreeSet<(Instant, IpAddr)>,
-}
-
-#[derive(Copy, Clone)]
-struct Known {
-    mtu: u16,
-    expires: Instant,
+    minimum: u16,
+    known: Expiring<u16>,
 }
 
 /// What became of a report.
@@ -35,49 +29,30 @@ pub(super) struct Noted {
 }
 
 impl PathMtus {
-    pub(super) fn new() -> PathMtus {
-        PathMtus { known: BTreeMap::new(), expiries: BTreeSet::new() }
+    pub(super) fn new(config: &NetworkConfig) -> PathMtus {
+        PathMtus { minimum: config.path_mtu_minimum, known: Expiring::new(config.path_mtu_entries, config.path_mtu_timeout) }
     }
 
     /// The path MTU to `destination`, where it is known to be lower than the link's.
     pub(super) fn get(&self, now: Instant, destination: IpAddr) -> Option<u16> {
-        self.known.get(&destination).filter(|known| now < known.expires).map(|known| known.mtu)
+        self.known.get(now, destination)
     }
 
     /// Notes that a packet for `destination` found a link of `mtu` bytes. A path MTU is never raised by a report (RFC 1191 §3), and never set
     /// below the configured minimum, whatever is claimed.
-    pub(super) fn lower(&mut self, now: Instant, destination: IpAddr, mtu: u16, link_mtu: u16, config: &NetworkConfig) -> Noted {
+    pub(super) fn lower(&mut self, now: Instant, destination: IpAddr, mtu: u16, link_mtu: u16) -> Noted {
         let current = self.get(now, destination).unwrap_or(link_mtu).min(link_mtu);
-        let mtu = mtu.max(config.path_mtu_minimum);
+        let mtu = mtu.max(self.minimum);
         if mtu >= current {
             return Noted { mtu: current, is_lower: false, evicted: false };
         }
-        self.forget(destination);
-        let evicted = self.known.len() >= config.path_mtu_entries && self.forget_first();
-        let expires = now + config.path_mtu_timeout;
-        self.known.insert(destination, Known { mtu, expires });
-        self.expiries.insert((expires, destination));
+        let evicted = self.known.insert(now, destination, mtu);
         Noted { mtu, is_lower: true, evicted }
     }
 
     /// Forgets everything: the link is another one.
     pub(super) fn clear(&mut self) {
         self.known.clear();
-        self.expiries.clear();
-    }
-
-    fn forget(&mut self, destination: IpAddr) {
-        if let Some(known) = self.known.remove(&destination) {
-            self.expiries.remove(&(known.expires, destination));
-        }
-    }
-
-    fn forget_first(&mut self) -> bool {
-        let first = self.expiries.first().copied();
-        if let Some((_, destination)) = first {
-            self.forget(destination);
-        }
-        first.is_some()
     }
 }
 
@@ -110,23 +85,12 @@ mod tests {
 
     #[test]
     fn it_falls_never_rises_and_is_forgotten() {
-        let (mut mtus, config, start) = (PathMtus::new(), NetworkConfig::default(), Instant::ZERO);
-        assert_eq!(mtus.lower(start, host(1), 1_400, 1_500, &config), Noted { mtu: 1_400, is_lower: true, evicted: false });
-        assert!(!mtus.lower(start, host(1), 1_450, 1_500, &config).is_lower);
-        assert_eq!(mtus.lower(start, host(1), 68, 1_500, &config).mtu, 552);
+        let (mut mtus, start) = (PathMtus::new(&NetworkConfig::default()), Instant::ZERO);
+        assert_eq!(mtus.lower(start, host(1), 1_400, 1_500), Noted { mtu: 1_400, is_lower: true, evicted: false });
+        assert!(!mtus.lower(start, host(1), 1_450, 1_500).is_lower);
+        assert_eq!(mtus.lower(start, host(1), 68, 1_500).mtu, 552);
         assert_eq!(mtus.get(start + Duration::from_secs(599), host(1)), Some(552));
         assert_eq!(mtus.get(start + Duration::from_secs(600), host(1)), None);
-        assert_eq!(mtus.lower(start, host(2), 9_000, 1_500, &config), Noted { mtu: 1_500, is_lower: false, evicted: false });
-    }
-
-    #[test]
-    fn a_full_cache_forgets_what_expires_first() {
-        let (mut mtus, config) = (PathMtus::new(), NetworkConfig { path_mtu_entries: 3, ..NetworkConfig::default() });
-        let evicted =
-            |mtus: &mut PathMtus, number: u8| mtus.lower(Instant::from_secs(number.into()), host(number), 1_000, 1_500, &config).evicted;
-        assert_eq!([1, 2, 3, 4].map(|number| evicted(&mut mtus, number)), [false, false, false, true]);
-        let now = Instant::from_secs(5);
-        assert_eq!((mtus.get(now, host(1)), mtus.get(now, host(2))), (None, Some(1_000)));
-        assert_eq!((mtus.known.len(), mtus.expiries.len()), (3, 3));
+        assert_eq!(mtus.lower(start, host(2), 9_000, 1_500), Noted { mtu: 1_500, is_lower: false, evicted: false });
     }
 }

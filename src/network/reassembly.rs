@@ -26,8 +26,12 @@ const UNIT: usize = Ipv4Header::FRAGMENT_UNIT as usize;
 const UNITS: usize = (LARGEST_PACKET + 1) / UNIT;
 /// Units in a word of the map.
 const WORD: usize = u64::BITS as usize;
-/// Bytes of a TCP header that its first fragment must have: up to the flags (RFC 1858 §3.1).
+/// Bytes of a TCP header that its first fragment must have: up to the flags (RFC 1858 §3).
 const LEAST_OF_TCP: usize = 16;
+
+/// Bits for the ECN codepoints "not capable" and "congestion experienced".
+const NOT_CAPABLE: u8 = 1 << 0;
+const MARKED: u8 = 1 << 3;
 
 /// What makes fragments belong together (RFC 791 §3.2).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,8 +95,8 @@ struct Datagram {
     length: Option<usize>,
     first: Option<Ipv4Header>,
     cast: Cast,
-    /// Whether a router marked any fragment (RFC 3168 §5.3: then the whole is).
-    is_marked: bool,
+    /// Which ECN codepoints came, one bit for each.
+    codepoints: u8,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -211,6 +215,10 @@ fn range_of(header: &Ipv4Header, length: usize) -> Option<Range<usize>> {
     (length > 0 && !is_cut_wrongly && !is_beyond_the_end && !cuts_header).then_some(start..end)
 }
 
+fn codepoint(header: &Ipv4Header) -> u8 {
+    1 << (header.traffic_class & 3)
+}
+
 impl Datagram {
     fn new(pool: &Pool) -> Datagram {
         Datagram {
@@ -220,7 +228,7 @@ impl Datagram {
             length: None,
             first: None,
             cast: Cast::Unicast,
-            is_marked: false,
+            codepoints: 0,
         }
     }
 
@@ -233,7 +241,7 @@ impl Datagram {
             self.length = self.length.or((!header.more_fragments).then_some(range.end));
             self.first = self.first.or((range.start == 0).then_some(*header));
             self.cast = broader(self.cast, cast);
-            self.is_marked |= header.traffic_class & 3 == 3;
+            self.codepoints |= codepoint(header);
         }
         fit
     }
@@ -244,8 +252,11 @@ impl Datagram {
             (false, None) => self.farthest > range.end,
             (true, length) => length.is_some_and(|length| range.end > length),
         };
+        // RFC 3168 §5.3: a mark may not be lost, nor be given to a sender that does not know what it means.
+        let codepoints = self.codepoints | codepoint(header);
+        let is_marked_wrongly = codepoints & (NOT_CAPABLE | MARKED) == NOT_CAPABLE | MARKED;
         match self.map.marked_in(range) {
-            _ if ends_elsewhere => Fit::Contradiction,
+            _ if ends_elsewhere || is_marked_wrongly => Fit::Contradiction,
             0 => Fit::New,
             marked if marked == units(range).len() && self.holds(range.start, packet) => Fit::Duplicate,
             _ => Fit::Contradiction,
@@ -271,7 +282,7 @@ impl Datagram {
         let (mut header, length) = (self.first?, self.length?);
         header.more_fragments = false;
         header.total_length = u16::try_from(usize::from(header.header_length) + length).ok()?;
-        if self.is_marked && header.traffic_class & 3 != 0 {
+        if self.codepoints & MARKED != 0 {
             header.traffic_class |= 3;
         }
         let cast = self.cast;

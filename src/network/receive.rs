@@ -79,7 +79,11 @@ impl Network {
         if source.is_unspecified() {
             return cast == Cast::Broadcast && is_for_dhcp_server(header, packet);
         }
-        !source.is_loopback() && !self.topology.is_local(source.into()) && self.topology.cast_of(source.into()) == Cast::Unicast
+        // {0, host} is "this host on this network": within a boot procedure only.
+        source.octets()[0] != 0
+            && !source.is_loopback()
+            && !self.topology.is_local(source.into())
+            && self.topology.cast_of(source.into()) == Cast::Unicast
     }
 
     fn receive_fragment(&mut self, now: Instant, header: Ipv4Header, cast: Cast, packet: Packet, out: &mut Out) {

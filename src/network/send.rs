@@ -44,15 +44,28 @@ impl Network {
 
     /// Sends a transport packet under `header`, whose lengths and identification are still to be filled in.
     pub(super) fn send_ipv4(&mut self, now: Instant, header: Ipv4Header, how: Fragmentation, packet: Packet, out: &mut Out) {
-        if header.destination.is_loopback() || self.topology.is_local(header.destination.into()) {
+        if self.is_within(header.destination.into()) {
             return self.turn_round(now, header, packet, out);
         }
-        match self.topology.resolve(header.destination.into()) {
+        match self.route_to(now, header.destination.into()) {
             None => fail(&header, DeliveryError::NoRoute, DropReason::NoRoute, packet, out),
             // RFC 1122 §3.2.1.3 (g): loopback addresses stay within the host.
             Some(_) if header.source.is_loopback() => fail(&header, DeliveryError::NoRoute, DropReason::BadSource, packet, out),
             Some(route) => self.send_by(now, route, with_source(header, &route), how, packet, out),
         }
+    }
+
+    /// Whether packets to `destination` never leave the host.
+    fn is_within(&self, destination: IpAddr) -> bool {
+        destination.is_loopback() || self.topology.is_local(destination)
+    }
+
+    /// Where packets to `destination` go: nowhere if it is the unspecified address (RFC 1122 §3.2.1.3 (a)), else as the routes say, or as
+    /// a router corrected them.
+    pub(super) fn route_to(&self, now: Instant, destination: IpAddr) -> Option<Resolved> {
+        let route = self.topology.resolve(destination).filter(|_| !destination.is_unspecified())?;
+        let better = self.redirects.get(now, destination);
+        Some(Resolved { next_hop: better.unwrap_or(route.next_hop), ..route })
     }
 
     /// A packet to ourselves: delivered as if it had come from outside, but without having been a frame.
@@ -125,19 +138,24 @@ impl Network {
             return out.drop_packet(DropReason::Malformed, packet);
         };
         packet.advance(header.header_length.into());
-        let Some(route) = self.topology.resolve(outgoing.destination) else {
-            return fail(&header, DeliveryError::NoRoute, DropReason::NoRoute, packet, out);
-        };
-        if self.topology.is_local(header.destination.into()) || header.destination.is_loopback() {
+        if self.is_within(header.destination.into()) || self.is_within(outgoing.destination) {
             return self.turn_round(now, header, packet, out);
         }
+        let Some(route) = self.route_to(now, outgoing.destination) else {
+            return fail(&header, DeliveryError::NoRoute, DropReason::NoRoute, packet, out);
+        };
         let may_be_cut = !header.dont_fragment && !header.is_fragment();
         let how = if may_be_cut { Fragmentation::Allowed } else { Fragmentation::Forbidden };
         self.send_by(now, route, with_source(header, &route), how, packet, out);
     }
 
-    /// The next hop did not answer (RFC 1122 §2.4: the link layer tells).
-    pub(super) fn report_unreachable(&mut self, packet: Packet, out: &mut Out) {
+    /// The next hop did not answer (RFC 1122 §2.3.2.1: the link layer tells). If a redirect named it, the route's own is tried next.
+    pub(super) fn report_unreachable(&mut self, now: Instant, next_hop: IpAddr, packet: Packet, out: &mut Out) {
+        if let Ok(header) = Ipv4Header::parse_quoted(packet.front())
+            && self.redirects.get(now, header.destination.into()) == Some(next_hop)
+        {
+            self.redirects.remove(header.destination.into());
+        }
         let error = DeliveryError::Unreachable { code: UnreachableCode::Host.into() };
         self.report_failed(error, DropReason::NeighbourUnreachable, packet, out);
     }
@@ -186,7 +204,7 @@ fn refuse_too_big(header: &Ipv4Header, limit: usize, packet: Packet, out: &mut O
 
 /// Drops a packet (transport header in front) and tells the transport layer, if anybody there can want to know.
 fn fail(header: &Ipv4Header, error: DeliveryError, reason: DropReason, packet: Packet, out: &mut Out) {
-    if header.fragment_offset == 0 && !is_answer(header.protocol, &packet) {
+    if header.fragment_offset == 0 && !is_answer(header.protocol, packet.front()) {
         out.up.push_back(transport::Message::Error(ErrorReport {
             error,
             reporter: header.source.into(),
@@ -199,12 +217,12 @@ fn fail(header: &Ipv4Header, error: DeliveryError, reason: DropReason, packet: P
     out.drop_packet(reason, packet);
 }
 
-/// ICMP replies and errors are made in this layer: no socket waits for them.
-fn is_answer(protocol: Protocol, packet: &Packet) -> bool {
+/// Whether a packet (from its transport header on) is an ICMP reply or error: made in this layer, waited for by no socket.
+pub(super) fn is_answer(protocol: Protocol, transport: &[u8]) -> bool {
     let is_request = |(message, _): (Icmpv4Message, usize)| {
         matches!(message, Icmpv4Message::EchoRequest { .. } | Icmpv4Message::TimestampRequest { .. })
     };
-    protocol == Protocol::ICMP && !Icmpv4Message::parse(packet.front()).is_ok_and(is_request)
+    protocol == Protocol::ICMP && !Icmpv4Message::parse(transport).is_ok_and(is_request)
 }
 
 fn report(outgoing: &Outgoing, error: DeliveryError) -> transport::Message {

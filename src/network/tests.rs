@@ -1,14 +1,17 @@
 //! The network layer as packet traces with explicit times.
 
+mod fragments;
+mod hostile;
 mod incoming;
 mod outgoing;
+mod refusing;
 
 use super::topology::{AddressMode, Route, Via};
 use super::*;
 use crate::counters::Counters;
 use crate::device::{DeviceOffload, Medium};
 use crate::layer::DropReason;
-use crate::packet::ChecksumState;
+use crate::packet::{ChecksumState, Segmentation, SegmentationKind};
 use crate::wire::{Icmpv4Message, Ipv4Header, MacAddress};
 use std::net::Ipv4Addr;
 
