@@ -15,11 +15,14 @@ mod credits;
 mod device_side;
 pub(crate) mod handoff;
 mod health;
+mod hop;
 mod layer_loop;
 pub(crate) mod marks;
 mod messages;
 mod receive_thread;
 mod threads;
+
+pub use hop::Hop;
 
 pub(crate) use clock::RealClock;
 pub(crate) use health::{Health, Status};
