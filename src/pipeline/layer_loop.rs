@@ -72,10 +72,19 @@ pub(crate) struct LayerLoop<L: Stage, X> {
     pub(crate) out: Outbox<L::Up, L::Down>,
     pub(crate) up: Box<dyn Port<L::Up>>,
     pub(crate) down: Box<dyn Port<L::Down>>,
-    pub(crate) clock: RealClock,
-    pub(crate) batch_messages: usize,
-    pub(crate) wakeups: fn(&Counters) -> &Counter,
+    pub(crate) pace: Pace,
     pub(crate) reins: Arc<Reins>,
+}
+
+/// How a loop counts: time, messages, wake-ups.
+#[derive(Copy, Clone)]
+pub(crate) struct Pace {
+    /// The real clock.
+    pub(crate) clock: RealClock,
+    /// Messages between two flushes.
+    pub(crate) batch_messages: usize,
+    /// Which counter counts its wake-ups.
+    pub(crate) wakeups: fn(&Counters) -> &Counter,
 }
 
 impl<L: Stage, X: Extra<L::Message>> LayerLoop<L, X>
@@ -91,7 +100,7 @@ where
 
     fn turn(&mut self) {
         let first = self.next_message();
-        let now = self.clock.now();
+        let now = self.pace.clock.now();
         self.out.set_now(now);
         self.run_batch(now, first);
         if self.layer.deadline().is_some_and(|deadline| deadline <= now) {
@@ -114,13 +123,13 @@ where
 
     fn sleep(&mut self) -> Option<L::Message> {
         let timer = self.layer.deadline();
-        if timer.is_some_and(|deadline| deadline <= self.clock.now()) {
+        if timer.is_some_and(|deadline| deadline <= self.pace.clock.now()) {
             return None;
         }
-        let timer = timer.and_then(|deadline| self.clock.system_time(deadline));
+        let timer = timer.and_then(|deadline| self.pace.clock.system_time(deadline));
         let until = [timer, self.reins.stop_by()].into_iter().flatten().min();
         let arrival = self.inbox.wait(until);
-        (self.wakeups)(self.out.counters()).increment();
+        (self.pace.wakeups)(self.out.counters()).increment();
         match arrival {
             Arrival::Message(message) => Some(message),
             Arrival::Kick | Arrival::Nothing => None,
@@ -134,7 +143,7 @@ where
             self.handle(now, message);
             count += 1;
         }
-        while count < self.batch_messages {
+        while count < self.pace.batch_messages {
             match self.inbox.look() {
                 Arrival::Message(message) => self.handle(now, message),
                 Arrival::Kick => continue,
@@ -151,7 +160,7 @@ where
 
     fn run_extra(&mut self, now: Instant) {
         self.extra.refill();
-        for _ in 0..self.batch_messages {
+        for _ in 0..self.pace.batch_messages {
             let Some(message) = self.extra.next() else { return };
             self.handle(now, message);
         }
@@ -192,7 +201,7 @@ where
 
     /// Hands the layer one last message, outside the loop, and wakes whoever that concerns.
     pub(crate) fn last_message(&mut self, message: L::Message) {
-        let now = self.clock.now();
+        let now = self.pace.clock.now();
         self.handle(now, message);
         for waiting in self.out.wakes.drain(..) {
             waiting.notify();
@@ -292,3 +301,7 @@ impl Extra<transport::Message> for DirtyReader {
         DirtyReader::is_empty(self)
     }
 }
+
+#[cfg(test)]
+#[path = "layer_loop_tests.rs"]
+mod tests;

@@ -9,12 +9,12 @@ use super::credits::Credits;
 use super::device_side::{DeviceSide, Writability};
 use super::handoff::{Entry, Inbox, inbox};
 use super::health::{Health, Status};
-use super::layer_loop::{EntryPort, Extra, LayerLoop, Nowhere, Reins};
+use super::layer_loop::{EntryPort, Extra, LayerLoop, Nowhere, Pace, Port, Reins};
 use super::marks::{DirtyList, DirtyReader};
 use super::messages::{Message, Stage};
 use super::receive_thread::{Entries, ReceiveThread};
 use crate::config::{Config, PipelineConfig};
-use crate::counters::Counters;
+use crate::counters::{Counter, Counters};
 use crate::device::{OpenDevice, Waker};
 use crate::layer::{Observer, Outbox};
 use crate::link::Link;
@@ -84,6 +84,38 @@ pub(crate) struct Pipeline {
     threads: Mutex<Threads>,
 }
 
+/// What the four threads run.
+struct Loops {
+    link: LayerLoop<Link, ()>,
+    network: LayerLoop<Network, ()>,
+    transport: LayerLoop<Transport, DirtyReader>,
+    receive: ReceiveThread,
+}
+
+/// What all layer loops have alike.
+struct Tools {
+    clock: RealClock,
+    batch_messages: usize,
+    counters: Arc<Counters>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Tools {
+    fn outbox<U, D>(&self) -> Outbox<U, D> {
+        let mut out = Outbox::new(self.counters.clone());
+        out.set_observer(self.observer.clone());
+        out
+    }
+
+    fn port<M: Message + 'static>(&self, entry: &Entry<M>) -> Box<dyn Port<M>> {
+        Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone() })
+    }
+
+    fn pace(&self, wakeups: fn(&Counters) -> &Counter) -> Pace {
+        Pace { clock: self.clock, batch_messages: self.batch_messages, wakeups }
+    }
+}
+
 #[derive(Default)]
 struct Threads {
     transport: Option<JoinHandle<Option<Transport>>>,
@@ -102,82 +134,84 @@ struct Trouble {
 impl Pipeline {
     /// Starts the four threads.
     pub(crate) fn start(plan: Plan) -> io::Result<Pipeline> {
-        let Plan { device, config, topology, pool, mut random, marks, device_room, counters, observer, clock, health, inboxes } = plan;
-        let OpenDevice { receiver, sender, waker } = device;
-        let Inboxes { entries, link: link_inbox, network: network_inbox, transport: transport_inbox } = inboxes;
         let pipeline = Pipeline {
-            entries: entries.clone(),
+            entries: plan.inboxes.entries.clone(),
             reins: Default::default(),
             stop_receiving: Arc::default(),
-            waker: waker.clone(),
-            trouble: Arc::new(Trouble { health: health.clone(), transport: entries.transport.clone(), panics: Mutex::default() }),
+            waker: plan.device.waker.clone(),
+            trouble: Arc::new(Trouble {
+                health: plan.health.clone(),
+                transport: plan.inboxes.entries.transport.clone(),
+                panics: Mutex::default(),
+            }),
             threads: Mutex::default(),
         };
-        let batch_messages = config.pipeline.batch_messages.max(1);
-        let writability = Arc::new(Writability::default());
-        let own_limit = config.pipeline.own_packets + config.pipeline.fragment_packets;
-
-        let link = LayerLoop {
-            layer: Link::new(config.link.clone(), topology.medium, topology.mtu, pool.clone(), random.split()),
-            inbox: link_inbox,
-            extra: (),
-            out: outbox(&counters, &observer),
-            up: Box::new(EntryPort { entry: entries.network.clone(), counters: counters.clone() }),
-            down: Box::new(DeviceSide::new(sender, waker.clone(), writability.clone(), counters.clone(), own_limit)),
-            clock,
-            batch_messages,
-            wakeups: |counters| &counters.pipeline.link_wakeups,
-            reins: pipeline.link_reins().clone(),
-        };
-        let network = LayerLoop {
-            layer: Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split()),
-            inbox: network_inbox,
-            extra: (),
-            out: outbox(&counters, &observer),
-            up: Box::new(EntryPort { entry: entries.transport.clone(), counters: counters.clone() }),
-            down: Box::new(EntryPort { entry: entries.link.clone(), counters: counters.clone() }),
-            clock,
-            batch_messages,
-            wakeups: |counters| &counters.pipeline.network_wakeups,
-            reins: pipeline.network_reins().clone(),
-        };
-        let transport = LayerLoop {
-            layer: Transport::new(&config, topology.clone(), pool.clone(), random.split(), marks.clone(), device_room),
-            inbox: transport_inbox,
-            extra: DirtyReader::new(marks.clone()),
-            out: outbox(&counters, &observer),
-            up: Box::new(Nowhere),
-            down: Box::new(EntryPort { entry: entries.network.clone(), counters: counters.clone() }),
-            clock,
-            batch_messages,
-            wakeups: |counters| &counters.pipeline.transport_wakeups,
-            reins: pipeline.transport_reins().clone(),
-        };
-        let receive = ReceiveThread {
-            receiver,
-            pool,
-            credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker),
-            entries,
-            writability,
-            stop: pipeline.stop_receiving.clone(),
-            clock,
-            counters,
-            health,
-            batch_frames: config.pipeline.receive_batch_frames.max(1),
-        };
-        pipeline.announce(&topology);
-        pipeline.spawn(link, network, transport, marks, receive)?;
+        pipeline.announce(&plan.topology);
+        let marks = plan.marks.clone();
+        let loops = pipeline.assemble(plan);
+        pipeline.spawn(loops, marks)?;
         Ok(pipeline)
     }
 
-    fn spawn(
-        &self,
-        mut link: LayerLoop<Link, ()>,
-        mut network: LayerLoop<Network, ()>,
-        transport: LayerLoop<Transport, DirtyReader>,
-        marks: Arc<DirtyList>,
-        mut receive: ReceiveThread,
-    ) -> io::Result<()> {
+    fn assemble(&self, plan: Plan) -> Loops {
+        let Plan { device, config, topology, pool, mut random, marks, device_room, counters, observer, clock, health, inboxes } = plan;
+        let OpenDevice { receiver, sender, waker } = device;
+        let Inboxes { entries, link, network, transport } = inboxes;
+        let tools = Tools { clock, batch_messages: config.pipeline.batch_messages.max(1), counters: counters.clone(), observer };
+        let writability = Arc::new(Writability::default());
+        let own_limit = config.pipeline.own_packets + config.pipeline.fragment_packets;
+        let device_side = DeviceSide::new(sender, waker.clone(), writability.clone(), counters.clone(), own_limit);
+        let link_layer = Link::new(config.link.clone(), topology.medium, topology.mtu, pool.clone(), random.split());
+        let network_layer = Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split());
+        let transport_layer = Transport::new(&config, topology, pool.clone(), random.split(), marks.clone(), device_room);
+        Loops {
+            link: LayerLoop {
+                layer: link_layer,
+                inbox: link,
+                extra: (),
+                out: tools.outbox(),
+                up: tools.port(&entries.network),
+                down: Box::new(device_side),
+                pace: tools.pace(|counters| &counters.pipeline.link_wakeups),
+                reins: self.link_reins().clone(),
+            },
+            network: LayerLoop {
+                layer: network_layer,
+                inbox: network,
+                extra: (),
+                out: tools.outbox(),
+                up: tools.port(&entries.transport),
+                down: tools.port(&entries.link),
+                pace: tools.pace(|counters| &counters.pipeline.network_wakeups),
+                reins: self.network_reins().clone(),
+            },
+            transport: LayerLoop {
+                layer: transport_layer,
+                inbox: transport,
+                extra: DirtyReader::new(marks),
+                out: tools.outbox(),
+                up: Box::new(Nowhere),
+                down: tools.port(&entries.network),
+                pace: tools.pace(|counters| &counters.pipeline.transport_wakeups),
+                reins: self.transport_reins().clone(),
+            },
+            receive: ReceiveThread {
+                receiver,
+                pool,
+                credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker),
+                entries,
+                writability,
+                stop: self.stop_receiving.clone(),
+                clock,
+                counters,
+                health,
+                batch_frames: config.pipeline.receive_batch_frames.max(1),
+            },
+        }
+    }
+
+    fn spawn(&self, loops: Loops, marks: Arc<DirtyList>) -> io::Result<()> {
+        let Loops { mut link, mut network, transport, mut receive } = loops;
         let mut threads = self.threads.lock();
         let trouble = || self.trouble.clone();
         let in_transport = trouble();
@@ -316,12 +350,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         (_, Some(text)) => text,
         _ => "for a reason that is no text",
     }
-}
-
-fn outbox<U, D>(counters: &Arc<Counters>, observer: &Option<Arc<dyn Observer>>) -> Outbox<U, D> {
-    let mut out = Outbox::new(counters.clone());
-    out.set_observer(observer.clone());
-    out
 }
 
 fn named<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {

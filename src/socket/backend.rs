@@ -79,6 +79,11 @@ impl Backend {
         self.waiting == Waiting::Allowed
     }
 
+    /// The stack's health, for those who drive its layers.
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.health.status()
     }

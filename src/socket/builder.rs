@@ -142,37 +142,32 @@ impl StackBuilder {
         let inboxes = Inboxes::new(&config.pipeline);
         let marks = DirtyList::new(inboxes.entries.transport.clone());
         let device_room = Arc::new(DeviceRoom::new(config.pipeline.device_room_packets.max(1), marks.clone()));
-        let (clock, health, counters, pool) =
-            (RealClock::start(), Arc::new(Health::default()), Arc::new(Counters::default()), Pool::default());
+        let (clock, counters) = (RealClock::start(), Arc::new(Counters::default()));
         let backend = Backend::new(BackendParts {
             marks: marks.clone(),
             device_room: device_room.clone(),
-            pool: pool.clone(),
-            ports: self.ports.take().unwrap_or_else(|| Arc::new(OwnPorts)),
+            pool: Pool::default(),
+            ports: self.ports.unwrap_or_else(|| Arc::new(OwnPorts)),
             config: config.clone(),
             clock: Arc::new(clock),
             topology: topology.clone(),
             waiting: Waiting::Allowed,
-            health: health.clone(),
+            health: Arc::new(Health::default()),
         });
-        let observer = Observers::join(std::mem::take(&mut self.observers));
-        let device = device.open()?;
-        let (plan_counters, plan_health) = (counters.clone(), health);
-        let plan = Plan {
-            device,
+        let pipeline = Pipeline::start(Plan {
+            device: device.open()?,
             config,
             topology,
-            pool,
+            pool: backend.pool.clone(),
             random,
             marks,
             device_room,
-            counters: plan_counters,
-            observer,
+            counters: counters.clone(),
+            observer: Observers::join(self.observers),
             clock,
-            health: plan_health,
+            health: backend.health().clone(),
             inboxes,
-        };
-        let pipeline = Pipeline::start(plan)?;
+        })?;
         let (name_servers, resolve) = (self.name_servers, self.resolve);
         Ok(Stack::from_inner(Inner { backend, pipeline, counters, properties, name_servers, resolve }))
     }

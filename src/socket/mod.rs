@@ -10,6 +10,8 @@ pub(crate) mod backend;
 mod builder;
 mod connect;
 mod datagram;
+#[cfg(test)]
+mod datagram_tests;
 mod icmp_socket;
 mod log;
 mod poller;
@@ -19,6 +21,8 @@ mod target;
 mod tcp_listener;
 mod tcp_options;
 mod tcp_stream;
+#[cfg(test)]
+mod testing;
 mod udp_socket;
 mod waiting;
 

@@ -78,6 +78,7 @@ use sealed::{Shared, Source};
 struct Core {
     state: Mutex<State>,
     ready: Condvar,
+    signpost: Signpost,
 }
 
 #[derive(Default)]
@@ -98,7 +99,7 @@ struct Registration {
 impl Poller {
     /// A poller that watches nothing.
     pub fn new() -> io::Result<Poller> {
-        Ok(Poller { core: Arc::new(Core { state: Mutex::default(), ready: Condvar::new() }) })
+        Ok(Poller { core: Arc::new(Core { state: Mutex::default(), ready: Condvar::new(), signpost: Signpost::default() }) })
     }
 
     /// Watches `handle` under the name `token`. A token in use is `AlreadyExists`. A handle may be dropped without being deregistered.
@@ -166,6 +167,21 @@ impl Poller {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Poller {
+    /// A kernel descriptor that is readable while sockets may be ready or [`Poller::notify`] was called: for programs that wait in a loop of
+    /// their own. Call [`Poller::wait`] with a zero timeout when it is; it stays readable until that finds nothing. One for each poller.
+    pub fn event_descriptor(&self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
+        use std::os::fd::AsFd;
+        let state = self.core.state.lock();
+        let descriptor = self.core.signpost.descriptor()?;
+        if state.notified || !state.candidates.is_empty() {
+            descriptor.signal();
+        }
+        Ok(descriptor.as_fd())
+    }
+}
+
 impl Drop for Poller {
     fn drop(&mut self) {
         let registered = std::mem::take(&mut self.core.state.lock().registered);
@@ -187,6 +203,7 @@ impl Core {
 
     fn signal(&self) {
         self.ready.notify_one();
+        self.signpost.signal();
     }
 
     /// Asks every candidate whether it is ready: those that are stay candidates, for they are reported until drained. A socket's own lock is taken
@@ -210,6 +227,7 @@ impl Core {
 
     fn take_candidates(&self) -> Vec<(u64, Weak<dyn Shared>, Interest)> {
         let mut state = self.state.lock();
+        self.signpost.clear();
         let State { registered, candidates, .. } = &mut *state;
         let take = |token: u64| {
             let registration = registered.get_mut(&token)?;
@@ -223,6 +241,9 @@ impl Core {
         let mut state = self.state.lock();
         for event in events {
             state.queue(event.token);
+        }
+        if !state.candidates.is_empty() {
+            self.signpost.signal();
         }
     }
 
@@ -260,6 +281,46 @@ impl Watcher for Core {
     fn changed(&self, token: u64, _readiness: Readiness) {
         self.consider(token);
     }
+}
+
+/// What shows other loops that there is something to collect.
+#[cfg(target_os = "linux")]
+#[derive(Default)]
+struct Signpost(std::sync::OnceLock<crate::device::linux::event::EventDescriptor>);
+
+#[cfg(target_os = "linux")]
+impl Signpost {
+    fn descriptor(&self) -> io::Result<&crate::device::linux::event::EventDescriptor> {
+        if self.0.get().is_none() {
+            // If another thread was faster, its descriptor is the one.
+            let _ = self.0.set(crate::device::linux::event::EventDescriptor::new()?);
+        }
+        self.0.get().ok_or_else(|| io::Error::other("no event descriptor"))
+    }
+
+    fn signal(&self) {
+        if let Some(descriptor) = self.0.get() {
+            descriptor.signal();
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(descriptor) = self.0.get() {
+            descriptor.clear();
+        }
+    }
+}
+
+/// Elsewhere there is no such descriptor.
+#[cfg(not(target_os = "linux"))]
+#[derive(Default)]
+struct Signpost;
+
+#[cfg(not(target_os = "linux"))]
+impl Signpost {
+    fn signal(&self) {}
+
+    fn clear(&self) {}
 }
 
 fn forget(shared: &dyn Shared, core: &Arc<Core>, token: u64) {

@@ -463,3 +463,6 @@ impl fmt::Debug for TcpStream {
         self.handle.shared.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

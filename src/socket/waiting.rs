@@ -143,3 +143,45 @@ pub(crate) fn time_to_live(ttl: u32) -> io::Result<u8> {
 pub(crate) fn buffer_size(bytes: usize) -> usize {
     bytes.clamp(2_048, 1 << 30)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Status;
+    use crate::socket::backend::Waiting;
+    use crate::socket::testing::Fake;
+    use crate::transport::shared::Readiness;
+
+    /// Waits on `state`; the stack ends once the caller really waits, for only then is the lock free.
+    #[test]
+    fn a_call_that_waits_when_the_stack_ends_is_aborted() {
+        let fake = Fake::new(Waiting::Allowed);
+        let (state, wakeup) = (Mutex::new(0), Wakeup::default());
+        let wait = Wait { backend: &fake.backend, wakeup: &wakeup, side: Side::Read, patience: Patience::Forever };
+        std::thread::scope(|scope| {
+            let result: io::Result<()> = wait.until(&state, |attempts| {
+                *attempts += 1;
+                if *attempts == 1 {
+                    scope.spawn(|| {
+                        let guard = state.lock();
+                        fake.backend.health().worsen(Status::Closing);
+                        drop(guard);
+                        wakeup.raise(Readiness::STATE);
+                        wakeup.tell(Default::default);
+                    });
+                }
+                None
+            });
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        });
+    }
+
+    #[test]
+    fn a_stack_that_failed_says_so() {
+        let fake = Fake::new(Waiting::Allowed);
+        fake.backend.health().worsen(Status::Failed);
+        fake.backend.health().worsen(Status::Closing);
+        let error = fake.backend.check().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::Other, "the stack failed"));
+    }
+}

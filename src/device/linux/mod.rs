@@ -5,6 +5,7 @@
 //! [`packet_socket`], [`tun_tap`]; [`crate::device::host`] and [`crate::device::shared_address`] stand on `netlink`.
 
 pub mod bpf_filter;
+pub mod event;
 pub(in crate::device) mod firewall;
 pub mod namespace;
 pub(in crate::device) mod netlink;
