@@ -2,7 +2,7 @@
 
 use super::clock::RealClock;
 use super::handoff::{Entry, inbox};
-use super::layer_loop::{LayerLoop, Nowhere, Port, Reins};
+use super::layer_loop::{LayerLoop, Nowhere, Pace, Port, Reins};
 use super::messages::Stage;
 use crate::config::PipelineConfig;
 use crate::counters::Counters;
@@ -47,9 +47,11 @@ impl Hop {
             out: Outbox::new(Arc::new(Counters::default())),
             up: Box::new(sender),
             down: Box::new(Nowhere),
-            clock: RealClock::start(),
-            batch_messages: PipelineConfig::default().batch_messages,
-            wakeups: |counters| &counters.pipeline.link_wakeups,
+            pace: Pace {
+                clock: RealClock::start(),
+                batch_messages: PipelineConfig::default().batch_messages,
+                wakeups: |counters| &counters.pipeline.link_wakeups,
+            },
             reins: reins.clone(),
         };
         let thread = std::thread::Builder::new().name("hopline-hop".to_owned()).spawn(move || looper.run())?;
