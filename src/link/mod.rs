@@ -41,6 +41,15 @@ pub enum Message {
     Frame(Packet),
     /// A packet from the network layer.
     Send(Outgoing),
+    /// A datagram of the network layer's in fragments, in order: one message, as it is one packet that was lent room.
+    SendFragments {
+        /// As in [`Outgoing`].
+        next_hop: IpAddr,
+        /// As in [`Outgoing`].
+        cast: Cast,
+        /// Each with its IP header.
+        fragments: Vec<Packet>,
+    },
     /// Addresses to answer ARP for, and to ask with: state that replaces the former.
     Addresses(Vec<IpAddr>),
     /// The interface is up (`true`) or down. Each layer is told by the pipeline; none passes it on.
@@ -199,6 +208,9 @@ impl Layer for Link {
         match message {
             Message::Frame(packet) => self.receive(now, packet, out),
             Message::Send(outgoing) => self.send(now, outgoing, out),
+            Message::SendFragments { next_hop, cast, fragments } => {
+                fragments.into_iter().for_each(|packet| self.send(now, Outgoing { next_hop, cast, packet }, out));
+            }
             Message::Addresses(addresses) => self.replace_addresses(now, addresses),
             Message::LinkState(is_up) => self.set_link_state(now, is_up, out),
         }

@@ -3,8 +3,9 @@
 //! Owns the cutting. Refuses to decide whether a packet may be cut. Nothing is copied: a fragment is a new header in front of the same bytes.
 
 use super::checksum;
-use crate::packet::{Packet, Pool};
+use crate::packet::{Account, Guard, Packet, Pool};
 use crate::wire::{Ipv4Header, Ipv4Options};
+use std::sync::Arc;
 
 /// The smallest MTU that IPv4 works over (RFC 791 §3.1, "Total Length" and "Fragmentation": 60 bytes of header and 8 of data).
 pub(super) const MINIMUM_MTU: usize = 68;
@@ -16,12 +17,13 @@ pub(super) fn put_header(packet: &mut Packet, header: &Ipv4Header, pool: &Pool) 
     header.emit(packet.prepend(header.emitted_length(), pool));
 }
 
-/// Gives the fragments of `packet` (transport header in front) in order, each with its header and of at most `mtu` bytes. A checksum left partial is
-/// filled in first, for no device could. The packet's guard goes with the last fragment, which the device takes last.
-pub(super) fn cut(header: &Ipv4Header, mut packet: Packet, mtu: usize, pool: &Pool, mut give: impl FnMut(Packet)) {
+/// The fragments of `packet` (transport header in front) in order, each with its header and of at most `mtu` bytes. A checksum left partial is
+/// filled in first, for no device could. The room that the packet holds returns when the last of its fragments is gone.
+pub(super) fn cut(header: &Ipv4Header, mut packet: Packet, mtu: usize, pool: &Pool) -> Vec<Packet> {
     checksum::complete(&mut packet, pool);
-    let mut guard = packet.guard.take();
+    let room = packet.guard.take().map(|guard| Arc::new(Shared(guard)));
     let mut header = *header;
+    let mut fragments = Vec::new();
     let mut position = 0;
     while position < packet.len() {
         let end = position + piece_length(mtu, header.options.len()).min(packet.len() - position);
@@ -29,13 +31,19 @@ pub(super) fn cut(header: &Ipv4Header, mut packet: Packet, mtu: usize, pool: &Po
         header.fragment_offset = position as u16;
         header.more_fragments = end < packet.len();
         put_header(&mut piece, &header, pool);
-        if !header.more_fragments {
-            piece.guard = guard.take();
-        }
-        give(piece);
+        piece.guard = room.clone().map(|room| Guard::new(room, 0));
+        fragments.push(piece);
         header.options = later_options(position, &header);
         position = end;
     }
+    fragments
+}
+
+/// One packet's room, held by all of its fragments: each is lent room as the packet was, and it returns with the last one.
+struct Shared(#[expect(dead_code, reason = "held for its drop")] Guard);
+
+impl Account for Shared {
+    fn give_back(&self, _bytes: usize) {}
 }
 
 /// Payload bytes of a fragment: a multiple of eight, and at least that.
@@ -52,16 +60,9 @@ fn later_options(position: usize, header: &Ipv4Header) -> Ipv4Options {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{Account, ChecksumState, Guard};
+    use crate::packet::ChecksumState;
     use crate::wire::checksum::checksum as sum;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    fn fragments(header: &Ipv4Header, packet: Packet, mtu: usize, pool: &Pool) -> Vec<Packet> {
-        let mut fragments = Vec::new();
-        cut(header, packet, mtu, pool, |fragment| fragments.push(fragment));
-        fragments
-    }
 
     fn together(fragments: &[Packet]) -> Vec<u8> {
         let payload = |packet: &Packet| {
@@ -76,7 +77,7 @@ mod tests {
         let pool = Pool::default();
         for (length, mtu) in [(1_481, 1_500), (2_960, 1_500), (65_515, 1_500), (65_515, 68), (9, 68), (4_000, 0), (100, 75)] {
             let bytes: Vec<u8> = (0..length).map(|index| index as u8).collect();
-            let fragments = fragments(&Ipv4Header::default(), Packet::from_bytes(&pool, &bytes), mtu, &pool);
+            let fragments = cut(&Ipv4Header::default(), Packet::from_bytes(&pool, &bytes), mtu, &pool);
             assert!(fragments.iter().all(|fragment| fragment.len() <= mtu.max(MINIMUM_MTU)));
             assert_eq!(together(&fragments), bytes, "{length} bytes over {mtu}");
         }
@@ -87,7 +88,7 @@ mod tests {
         let pool = Pool::default();
         let mut packet = Packet::from_bytes(&pool, &[1; 3_000]);
         packet.offload.checksum = ChecksumState::Partial { start: 0, offset: 16 };
-        let fragments = fragments(&Ipv4Header::default(), packet, 1_500, &pool);
+        let fragments = cut(&Ipv4Header::default(), packet, 1_500, &pool);
         let mut expected = vec![1; 3_000];
         let checksum = sum(&expected).to_be_bytes();
         expected[16..18].copy_from_slice(&checksum);
@@ -106,11 +107,12 @@ mod tests {
         let (room, pool) = (Arc::new(Room(AtomicUsize::new(0))), Pool::default());
         let mut packet = Packet::from_bytes(&pool, &[0; 4_000]);
         packet.guard = Some(Guard::new(room.clone(), 4_000));
-        let mut fragments = fragments(&Ipv4Header::default(), packet, 1_500, &pool);
-        let last = fragments.pop();
+        let mut fragments = cut(&Ipv4Header::default(), packet, 1_500, &pool);
+        assert!(fragments.iter().all(|fragment| fragment.guard.is_some()));
+        let any = fragments.swap_remove(1);
         drop(fragments);
         assert_eq!(room.0.load(Ordering::Relaxed), 0);
-        drop(last);
+        drop(any);
         assert_eq!(room.0.load(Ordering::Relaxed), 4_000);
     }
 
@@ -119,7 +121,7 @@ mod tests {
         let pool = Pool::default();
         let options = Ipv4Options::from_bytes(&[7, 7, 4, 0, 0, 0, 0, 1, 0x94, 4, 0, 0]).unwrap();
         let header = Ipv4Header { options, ..Ipv4Header::default() };
-        let fragments = fragments(&header, Packet::from_bytes(&pool, &[5; 3_000]), 1_500, &pool);
+        let fragments = cut(&header, Packet::from_bytes(&pool, &[5; 3_000]), 1_500, &pool);
         let lengths: Vec<_> = fragments.iter().map(|fragment| Ipv4Header::parse(&fragment.to_vec()).unwrap().header_length).collect();
         assert_eq!(lengths, [32, 24, 24]);
         assert_eq!(together(&fragments), [5; 3_000]);

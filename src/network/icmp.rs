@@ -113,19 +113,18 @@ impl Network {
         }
     }
 
-    /// RFC 1191 §3 and §5. Gives the path MTU that holds now.
+    /// RFC 1191 §3 and §5. Gives the path MTU that the report means. For datagrams it is noted; a TCP connection first looks whether the quoted
+    /// segment is in flight (RFC 5927 §7.2), and only the one that it names is told: else one forged packet would slow every connection.
     fn learn_path_mtu(&mut self, now: Instant, next_hop_mtu: u16, quoted: &Ipv4Header, out: &mut Out) -> Option<u16> {
         let reported = reported_mtu(next_hop_mtu, quoted.total_length).filter(|_| quoted.dont_fragment)?;
         let link_mtu = u16::try_from(self.topology.mtu).unwrap_or(u16::MAX);
-        let destination = quoted.destination.into();
-        let noted = self.path_mtus.lower(now, destination, reported, link_mtu);
-        if noted.evicted {
-            out.counters().network.path_mtus_evicted.increment();
+        if quoted.protocol == Protocol::TCP {
+            return Some(reported.max(self.config.path_mtu_minimum).min(link_mtu));
         }
-        if noted.is_lower {
-            out.counters().network.path_mtu_updates.increment();
-            out.up.push_back(transport::Message::PathMtu { destination, mtu: noted.mtu });
-        }
+        let noted = self.path_mtus.lower(now, quoted.destination.into(), reported, link_mtu);
+        let counters = &out.counters().network;
+        counters.path_mtus_evicted.add(noted.evicted.into());
+        counters.path_mtu_updates.add(noted.is_lower.into());
         Some(noted.mtu)
     }
 }

@@ -134,7 +134,8 @@ pub enum DeliveryError {
         /// The ICMPv4 code.
         code: u8,
     },
-    /// The packet was too big for the path (RFC 1191); the path MTU has already been noted.
+    /// The packet was too big for the path (RFC 1191). For datagrams the path MTU has been noted; a TCP connection that believes the report
+    /// (RFC 5927 §7.2) lowers its own.
     PacketTooBig {
         /// The path MTU, in bytes of IP packet.
         mtu: u16,
@@ -247,7 +248,7 @@ impl Layer for Network {
             Message::Send(outgoing) => self.send(now, outgoing, out),
             Message::PortUnreachable(delivery) => self.refuse_delivery(now, delivery, out),
             Message::Unreachable { next_hop, packet } => self.report_unreachable(now, next_hop, packet, out),
-            Message::TooBig { packet } => self.report_too_big(now, packet, out),
+            Message::TooBig { packet } => self.report_too_big(packet, out),
             Message::Topology(topology) => self.replace_topology(topology, out),
             Message::LinkState(is_up) => self.set_link_state(is_up, out),
         }

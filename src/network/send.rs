@@ -12,7 +12,7 @@ use crate::packet::Packet;
 use crate::time::Instant;
 use crate::transport;
 use crate::wire::{Icmpv4Message, Ipv4Header, Protocol, UnreachableCode};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// Bytes of the largest IPv4 packet.
 const LARGEST_PACKET: usize = u16::MAX as usize;
@@ -80,7 +80,7 @@ impl Network {
     }
 
     fn send_by(&mut self, now: Instant, route: Resolved, mut header: Ipv4Header, how: Fragmentation, packet: Packet, out: &mut Out) {
-        let limit = self.mtu_towards(now, header.destination, how);
+        let limit = self.mtu_towards(now, &header, how);
         let whole = header.emitted_length() + packet.len();
         let largest = match packet.offload.segmentation {
             Some(segmentation) => header.emitted_length() + largest_segment(&packet, segmentation, 0),
@@ -103,22 +103,21 @@ impl Network {
     }
 
     fn send_fragments(&mut self, route: Resolved, header: &Ipv4Header, limit: usize, packet: Packet, out: &mut Out) {
-        out.counters().network.datagrams_fragmented.increment();
-        fragmentation::cut(header, packet, limit, &self.pool, |fragment| {
-            out.counters().network.fragments_sent.increment();
-            hand_down(route, fragment, out);
-        });
+        let fragments = fragmentation::cut(header, packet, limit, &self.pool);
+        let counters = &out.counters().network;
+        counters.datagrams_fragmented.increment();
+        counters.fragments_sent.add(fragments.len() as u64);
+        counters.packets_sent.add(fragments.len() as u64);
+        out.down.push_back(link::Message::SendFragments { next_hop: route.next_hop, cast: route.cast, fragments });
     }
 
-    /// Who lets routers fragment does not depend on what ICMP claims (RFC 1191 §3 is about packets that may not be).
-    fn mtu_towards(&self, now: Instant, destination: Ipv4Addr, how: Fragmentation) -> usize {
+    /// The MTU that counts for a packet. Who lets routers fragment does not depend on what ICMP claims (RFC 1191 §3 is about packets that
+    /// may not be). Nor does TCP, here: each connection believes ICMP or not (RFC 5927 §7.2), and sends accordingly.
+    fn mtu_towards(&self, now: Instant, header: &Ipv4Header, how: Fragmentation) -> usize {
         let link_mtu = self.topology.mtu.max(MINIMUM_MTU);
-        match how {
-            Fragmentation::Allowed => link_mtu,
-            Fragmentation::LocalOnly | Fragmentation::Forbidden => {
-                self.path_mtus.get(now, destination.into()).map_or(link_mtu, |mtu| link_mtu.min(mtu.into()))
-            }
-        }
+        let goes_by_path = how != Fragmentation::Allowed && header.protocol != Protocol::TCP;
+        let known = self.path_mtus.get(now, header.destination.into()).filter(|_| goes_by_path);
+        known.map_or(link_mtu, |mtu| link_mtu.min(mtu.into()))
     }
 
     /// A raw socket's own choice stands.
@@ -161,10 +160,9 @@ impl Network {
     }
 
     /// The link's MTU is smaller than ours was told to be, or a super-segment's pieces are larger than it.
-    pub(super) fn report_too_big(&mut self, now: Instant, packet: Packet, out: &mut Out) {
+    pub(super) fn report_too_big(&mut self, packet: Packet, out: &mut Out) {
         let mtu = u16::try_from(self.topology.mtu).unwrap_or(u16::MAX);
         if let Ok(header) = Ipv4Header::parse_quoted(packet.front()) {
-            let mtu = self.path_mtus.get(now, header.destination.into()).map_or(mtu, |known| known.min(mtu));
             out.up.push_back(transport::Message::PathMtu { destination: header.destination.into(), mtu });
         }
         self.report_failed(DeliveryError::PacketTooBig { mtu }, DropReason::TooBig, packet, out);
@@ -196,9 +194,12 @@ fn hand_down(route: Resolved, packet: Packet, out: &mut Out) {
     out.down.push_back(link::Message::Send(link::Outgoing { next_hop: route.next_hop, cast: route.cast, packet }));
 }
 
+/// What TCP is told here is the link's own MTU, which needs no proof.
 fn refuse_too_big(header: &Ipv4Header, limit: usize, packet: Packet, out: &mut Out) {
     let mtu = u16::try_from(limit).unwrap_or(u16::MAX);
-    out.up.push_back(transport::Message::PathMtu { destination: header.destination.into(), mtu });
+    if header.protocol == Protocol::TCP {
+        out.up.push_back(transport::Message::PathMtu { destination: header.destination.into(), mtu });
+    }
     fail(header, DeliveryError::PacketTooBig { mtu }, DropReason::TooBig, packet, out);
 }
 

@@ -90,16 +90,20 @@ impl Rig {
 
     /// What was sent: next hop, header, payload.
     fn sent(&mut self) -> Vec<(IpAddr, Ipv4Header, Vec<u8>)> {
-        let open = |message| match message {
-            link::Message::Send(outgoing) => {
-                let bytes = outgoing.packet.to_vec();
-                let header = Ipv4Header::parse(&bytes).unwrap();
-                assert_eq!(usize::from(header.total_length), bytes.len());
-                (outgoing.next_hop, header, header.payload(&bytes).to_vec())
+        let open = |next_hop, packet: Packet| {
+            let bytes = packet.to_vec();
+            let header = Ipv4Header::parse(&bytes).unwrap();
+            assert_eq!(usize::from(header.total_length), bytes.len());
+            (next_hop, header, header.payload(&bytes).to_vec())
+        };
+        let open_all = |message| match message {
+            link::Message::Send(outgoing) => vec![open(outgoing.next_hop, outgoing.packet)],
+            link::Message::SendFragments { next_hop, fragments, .. } => {
+                fragments.into_iter().map(|packet| open(next_hop, packet)).collect()
             }
             other => panic!("{other:?}"),
         };
-        self.out.down.drain(..).map(open).collect()
+        self.out.down.drain(..).flat_map(open_all).collect()
     }
 
     fn delivered(&mut self) -> Vec<Delivery> {

@@ -32,6 +32,7 @@ impl Message for link::Message {
         match self {
             link::Message::Frame(packet) => share_of(packet),
             link::Message::Send(outgoing) => share_of(&outgoing.packet),
+            link::Message::SendFragments { fragments, .. } => fragments.first().map_or(Share::Own, share_of),
             link::Message::Addresses(_) | link::Message::LinkState(_) => Share::State,
         }
     }
@@ -40,6 +41,7 @@ impl Message for link::Message {
         match self {
             link::Message::Frame(packet) => Some(packet),
             link::Message::Send(outgoing) => Some(outgoing.packet),
+            link::Message::SendFragments { fragments, .. } => fragments.into_iter().next(),
             link::Message::Addresses(_) | link::Message::LinkState(_) => None,
         }
     }

@@ -108,3 +108,12 @@ fn a_medium_without_stations_passes_packets_through() {
     rig.send(0, PEER_ADDRESS, 2);
     assert_eq!((rig.sent(), rig.link.deadline()), (vec![ip_packet(2, 40)], None));
 }
+
+#[test]
+fn the_fragments_of_a_datagram_go_out_in_order() {
+    let mut rig = Rig::new();
+    rig.meet_peer(0);
+    let fragments = [1, 2, 3].map(|number| Packet::from_bytes(&rig.pool, &ip_packet(number, 1_500)));
+    rig.handle(1, Message::SendFragments { next_hop: PEER_ADDRESS.into(), cast: Cast::Unicast, fragments: fragments.into() });
+    assert_eq!(rig.sent(), [1, 2, 3].map(|number| ethernet(PEER, US, EtherType::IPV4, &ip_packet(number, 1_500))));
+}

@@ -246,7 +246,7 @@ struct Model {
 
 impl Model {
     fn add(&mut self, offset: usize, more: bool, payload: &[u8]) -> Option<Vec<u8>> {
-        if self.is_dead || payload.is_empty() || (more && payload.len() % 8 != 0) {
+        if self.is_dead || payload.is_empty() || (more && !payload.len().is_multiple_of(8)) {
             return None;
         }
         let end = offset + payload.len();

@@ -307,17 +307,45 @@ fn large() -> Vec<u8> {
     ip(from_us(), &udp(4_000, 53, &[0; 1_472]))[..28].to_vec()
 }
 
+/// The same of TCP.
+fn large_segment() -> Vec<u8> {
+    ip(Ipv4Header { protocol: Protocol::TCP, ..from_us() }, &[7; 1_480])[..28].to_vec()
+}
+
+/// Whether a datagram of this size that may not be cut is sent.
+fn fits(rig: &mut Rig, protocol: Protocol, size: usize) -> bool {
+    let packet = rig.outgoing(FAR, &vec![1; size - 20]);
+    rig.send(1, Outgoing { protocol, fragmentation: Fragmentation::Forbidden, ..packet });
+    rig.out.up.clear();
+    !rig.sent().is_empty()
+}
+
 #[test]
-fn a_path_mtu_is_learned_told_and_reported() {
+fn a_path_mtu_is_reported_and_kept_for_datagrams() {
     let mut rig = Rig::new();
     rig.receive(0, &error_about(too_big(1_400), &large()));
     let (errors, mtus) = rig.reported();
-    assert_eq!((errors[0].error, mtus), (DeliveryError::PacketTooBig { mtu: 1_400 }, vec![(FAR.into(), 1_400)]));
+    assert_eq!((errors[0].error, mtus), (DeliveryError::PacketTooBig { mtu: 1_400 }, vec![]));
+    assert_eq!([1_400, 1_401].map(|size| fits(&mut rig, Protocol::UDP, size)), [true, false]);
     rig.receive(0, &error_about(too_big(0), &large()));
-    assert_eq!(rig.reported().1, [], "1,492 is no news");
+    assert_eq!(rig.reported().0[0].error, DeliveryError::PacketTooBig { mtu: 1_400 }, "1,492 is no news");
     rig.receive(0, &error_about(too_big(68), &large()));
-    assert_eq!(rig.reported().1, [(FAR.into(), 552)]);
+    assert_eq!(rig.reported().0[0].error, DeliveryError::PacketTooBig { mtu: 552 });
     assert_eq!(rig.out.counters().network.path_mtu_updates.get(), 2);
+}
+
+#[test]
+fn no_report_touches_a_tcp_connection_but_the_one_it_names() {
+    let mut rig = Rig::new();
+    rig.receive(0, &error_about(too_big(1_000), &large()));
+    assert_eq!(rig.reported().1, []);
+    assert!(fits(&mut rig, Protocol::TCP, 1_500), "it decides for itself");
+    for (reported, believed) in [(1_400, 1_400), (0, 1_492), (68, 552)] {
+        rig.receive(0, &error_about(too_big(reported), &large_segment()));
+        let (errors, mtus) = rig.reported();
+        assert_eq!((errors[0].error, mtus), (DeliveryError::PacketTooBig { mtu: believed }, vec![]));
+    }
+    assert!(fits(&mut rig, Protocol::UDP, 1_000) && !fits(&mut rig, Protocol::UDP, 1_001));
 }
 
 #[test]

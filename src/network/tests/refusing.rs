@@ -94,7 +94,7 @@ fn broken_options_are_pointed_at() {
     let options = Ipv4Options::from_bytes(&[1, 7, 99, 4, 0, 0, 0, 0]).unwrap();
     let packet = |header: Ipv4Header| ip(Ipv4Header { options, ..header }, &udp(1, 2, b"x"));
     rig.receive(0, &packet(to_us()));
-    let (message, length) = Icmpv4Message::parse(&rig.sent()[0].2).map(|(message, length)| (message, length)).unwrap();
+    let (message, length) = Icmpv4Message::parse(&rig.sent()[0].2).unwrap();
     assert_eq!((message, length), (Icmpv4Message::ParameterProblem { pointer: 21, code: ParameterProblemCode::Pointer }, 8));
     rig.receive_cast(0, Cast::Broadcast, &packet(to_us()));
     rig.receive(0, &packet(Ipv4Header { destination: [192, 0, 2, 255].into(), ..to_us() }));
