@@ -5,3 +5,6 @@ pub mod tls;
 
 #[cfg(feature = "http")]
 pub mod http;
+
+#[cfg(feature = "lab")]
+pub mod lab;

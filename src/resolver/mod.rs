@@ -11,11 +11,13 @@ pub mod carriers;
 pub mod config;
 pub mod hosts;
 pub mod query;
+mod stack;
 
 pub use carriers::{Carriers, HostCarriers};
 pub use config::ResolverConfig;
 pub use hosts::Hosts;
 pub use query::{Answer, LookupError};
+pub use stack::Resolver;
 
 use crate::random::SecretRandom;
 use crate::time::Instant;

@@ -9,7 +9,7 @@ mod tap;
 mod transport;
 
 use super::tls::TlsClient;
-use crate::socket::TcpStream;
+use crate::socket::{ConnectOptions, Stack, TcpStream};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,10 +23,20 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout};
 
 /// What HTTP needs of a stack: names and connections.
 pub trait Dialer: Send + Sync + 'static {
-    /// The addresses of a host.
-    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+    /// The addresses of a host; the port is the one that will be connected to.
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<IpAddr>>;
     /// A connection to `remote`; `TimedOut` if `timeout` passes first.
     fn connect(&self, remote: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream>;
+}
+
+impl Dialer for Stack {
+    fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<IpAddr>> {
+        Stack::resolve(self, host)
+    }
+
+    fn connect(&self, remote: SocketAddr, timeout: Option<Duration>) -> io::Result<TcpStream> {
+        self.connect_with(remote, &ConnectOptions { timeout, ..ConnectOptions::default() })
+    }
 }
 
 /// Sees each step of an agent. Called in the thread that makes the request.
@@ -103,7 +113,7 @@ impl Resolver for HoplineResolver {
     fn resolve(&self, uri: &Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let (host, port) = target(uri)?;
         self.0.tell(HttpStep::Resolving(host));
-        let addresses = self.0.dialer.resolve(host)?;
+        let addresses = self.0.dialer.resolve(host, port)?;
         self.0.tell(HttpStep::Resolved(&addresses));
         let mut all = self.empty();
         addresses.iter().take(MOST_ADDRESSES).for_each(|&address| all.push(SocketAddr::new(address, port)));

@@ -14,6 +14,7 @@ pub use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 pub use trust::{Roots, certificates_from_pem, private_key_from_pem};
 
+use crate::socket::{Stack, TcpStream};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
@@ -22,7 +23,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a client wants of TLS.
 #[derive(Debug, Default)]
@@ -95,6 +96,13 @@ impl TlsClient {
         Ok(TlsClient(Arc::new(config)))
     }
 
+    /// Connects to `host:port` over a stack and does the handshake.
+    pub fn connect(&self, stack: &Stack, target: &str) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        let (host, _) = target.rsplit_once(':').unwrap_or((target, ""));
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        self.handshake(bare, stack.connect(target)?)
+    }
+
     /// Does the handshake over `socket` with the server that `name` (a DNS name or an address) says.
     pub fn handshake<S: Read + Write>(&self, name: &str, socket: S) -> io::Result<StreamOwned<ClientConnection, S>> {
         let mut stream = self.start(name, socket)?;
@@ -111,6 +119,20 @@ impl TlsClient {
         let connection = ClientConnection::new(self.0.clone(), server).map_err(failed)?;
         Ok(StreamOwned::new(connection, socket))
     }
+}
+
+/// Connects to `host:port` and does the handshake, trusting the system's roots. All calls remember sessions together, so that later ones can
+/// resume; for anything else make a [`TlsClient`].
+pub fn connect(stack: &Stack, target: &str) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    static DEFAULT: OnceLock<TlsClient> = OnceLock::new();
+    let client = match DEFAULT.get() {
+        Some(client) => client,
+        None => {
+            let made = TlsClient::new(TlsOptions { key_log: key_log_from_environment(), ..TlsOptions::default() })?;
+            DEFAULT.get_or_init(|| made)
+        }
+    };
+    client.connect(stack, target)
 }
 
 /// Does what is left of a handshake.
@@ -157,6 +179,12 @@ pub trait HalfClose {
 }
 
 impl HalfClose for std::net::TcpStream {
+    fn half_close(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl HalfClose for TcpStream {
     fn half_close(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }

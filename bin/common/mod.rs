@@ -1,0 +1,39 @@
+//! What the programs have in common: network options, the stack that they make, logs, signals.
+
+mod interrupt;
+mod log;
+mod options;
+mod session;
+
+pub(crate) use interrupt::{INTERRUPTED, Interrupt};
+pub(crate) use options::NetworkOptions;
+pub(crate) use session::Session;
+
+use std::io::{self, Write};
+
+/// Prints to standard output, now. What nobody reads any more is not worth an error.
+pub(crate) fn say(text: std::fmt::Arguments<'_>) {
+    let mut output = io::stdout().lock();
+    let _ = output.write_fmt(text).and_then(|()| output.flush());
+}
+
+/// Why a program cannot start: one line that says what to do.
+#[derive(Clone, Debug)]
+pub(crate) struct StartFailure(pub(crate) String);
+
+impl StartFailure {
+    /// The exit code of a program that could not start.
+    const CODE: i32 = 2;
+
+    /// Prints the line; the exit code.
+    pub(crate) fn report(&self, program: &str) -> i32 {
+        eprintln!("{program}: {}", self.0);
+        StartFailure::CODE
+    }
+}
+
+impl From<io::Error> for StartFailure {
+    fn from(error: io::Error) -> StartFailure {
+        StartFailure(error.to_string())
+    }
+}

@@ -1,0 +1,207 @@
+//! The stack that the network options describe.
+
+use super::log::{LogObserver, LogSpec};
+use super::options::{NetworkOptions, Switch};
+use super::{Interrupt, StartFailure};
+use hopline::app::lab::{Lab, LabOptions};
+use hopline::app::tls::TlsOptions;
+use hopline::config::Config;
+use hopline::device::Device;
+use hopline::device::host::{self, HostResolver};
+use hopline::device::linux::packet_socket::PacketSocket;
+use hopline::device::linux::tun_tap::TunTap;
+use hopline::device::shared_address::SharedAddress;
+use hopline::device::virtual_link::{Impairments, LinkOptions};
+use hopline::layer::Observer;
+use hopline::network::topology::Cidr;
+use hopline::random::SecretRandom;
+use hopline::resolver::{Answer, Hosts, Resolver, ResolverConfig};
+use hopline::socket::{Stack, StackBuilder};
+use hopline::wire::dns::RecordType;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A running stack, and what belongs to it.
+pub(crate) struct Session {
+    stack: Stack,
+    resolver: Arc<Resolver>,
+    lab: Option<Lab>,
+    interrupt: Interrupt,
+    notes: Vec<String>,
+}
+
+impl Session {
+    /// Starts what the options describe. `program` is for warnings; `hint` is where the program will go, as far as that is known without asking
+    /// anybody: it chooses the interface where the options do not.
+    pub(crate) fn open(program: &str, options: &NetworkOptions, hint: Option<IpAddr>) -> Result<Session, StartFailure> {
+        let interrupt = Interrupt::install();
+        let observers = observers(options)?;
+        if options.lab {
+            return Session::open_lab(options, observers, interrupt);
+        }
+        let (config, notes) = resolver_config(&options.dns)?;
+        let resolver = Arc::new(Resolver::new(config, host_names())?);
+        let builder = observers.into_iter().fold(Stack::builder(), StackBuilder::observer).resolver(resolver.clone());
+        let builder = resolver.config().servers.iter().fold(builder, |builder, server| builder.dns(server.ip()));
+        let builder = options.mtu.into_iter().fold(builder, |builder, mtu| builder.mtu(mtu.into()));
+        let stack =
+            attach(program, builder, options, hint)?.start().map_err(|error| StartFailure(format!("cannot start the stack: {error}")))?;
+        Ok(Session { stack, resolver, lab: None, interrupt, notes })
+    }
+
+    fn open_lab(options: &NetworkOptions, observers: Vec<Arc<dyn Observer>>, interrupt: Interrupt) -> Result<Session, StartFailure> {
+        let lab = Lab::start(lab_options(options, observers)?).map_err(|error| StartFailure(format!("cannot start the lab: {error}")))?;
+        let notes = Vec::new();
+        Ok(Session { stack: lab.stack().clone(), resolver: lab.resolver().clone(), lab: Some(lab), interrupt, notes })
+    }
+
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    /// What a user may want to know about how the stack was made.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The lab's authority in the lab, the system's roots elsewhere.
+    pub(crate) fn tls_options(&self) -> TlsOptions {
+        self.lab.as_ref().map_or_else(TlsOptions::default, Lab::tls_options)
+    }
+
+    /// Records by name and type.
+    pub(crate) fn lookup(&self, name: &str, kind: RecordType) -> io::Result<Answer> {
+        self.resolver.lookup(&self.stack, name, kind)
+    }
+
+    /// Ends the stack. If a signal has come, its ending does that, and ends the program.
+    pub(crate) fn close(self, code: i32) -> i32 {
+        while self.interrupt.has_come() {
+            std::thread::park();
+        }
+        let grace = Config::default().pipeline.shutdown_grace;
+        let result = match self.lab {
+            Some(lab) => lab.shutdown(grace),
+            None => self.stack.shutdown(grace),
+        };
+        if let Err(error) = result {
+            eprintln!("the stack failed: {error}");
+        }
+        code
+    }
+}
+
+fn observers(options: &NetworkOptions) -> Result<Vec<Arc<dyn Observer>>, StartFailure> {
+    let Some(text) = &options.log else { return Ok(Vec::new()) };
+    let spec = LogSpec::parse(text).map_err(|error| StartFailure(format!("--log: {error}")))?;
+    Ok(vec![Arc::new(LogObserver::to_standard_error(spec))])
+}
+
+fn lab_options(options: &NetworkOptions, observers: Vec<Arc<dyn Observer>>) -> Result<LabOptions, StartFailure> {
+    let wanted = &options.impairments;
+    let delay = Duration::try_from_secs_f64(wanted.lab_delay / 1e3).map_err(|error| StartFailure(format!("--lab-delay: {error}")))?;
+    let impairments = Impairments {
+        loss: wanted.lab_loss.clamp(0.0, 100.0) / 100.0,
+        delay,
+        rate_bits_per_second: wanted.lab_rate.map(|megabits| (megabits.max(0.001) * 1e6) as u64),
+        ..Impairments::default()
+    };
+    let mut link = LinkOptions { seed: wanted.lab_seed, offload: options.offload == Switch::On, ..LinkOptions::default() };
+    link.mtu = options.mtu.map_or(link.mtu, usize::from);
+    Ok(LabOptions { impairments, link, observers, ..LabOptions::default() })
+}
+
+/// The servers given, else the host's. Those on the host's loopback are asked through the host's own sockets.
+fn resolver_config(given: &[IpAddr]) -> Result<(ResolverConfig, Vec<String>), StartFailure> {
+    if !given.is_empty() {
+        return Ok((ResolverConfig::for_servers(given), Vec::new()));
+    }
+    let own = std::fs::read_to_string("/etc/resolv.conf").map(|text| ResolverConfig::parse(&text)).unwrap_or_default();
+    let mut notes = Vec::new();
+    let addresses: Vec<IpAddr> = host::resolvers().unwrap_or_default().iter().map(|resolver| reachable(resolver, &mut notes)).collect();
+    let servers = ResolverConfig::for_servers(&addresses).servers;
+    Ok((ResolverConfig { servers, ..own }, notes))
+}
+
+fn reachable(resolver: &HostResolver, notes: &mut Vec<String>) -> IpAddr {
+    match *resolver {
+        HostResolver::Reachable(address) => address,
+        HostResolver::LocalOnly(address) => {
+            notes.push(format!("{address} is on this host, out of reach for frames: names are asked there through a socket of the host's"));
+            address
+        }
+    }
+}
+
+fn host_names() -> Hosts {
+    std::fs::read_to_string("/etc/hosts").map(|text| Hosts::parse(&text)).unwrap_or_default()
+}
+
+/// Gives the builder its device and addresses.
+fn attach(program: &str, builder: StackBuilder, options: &NetworkOptions, hint: Option<IpAddr>) -> Result<StackBuilder, StartFailure> {
+    let Some(address) = options.address else { return attach_shared(program, builder, options, hint) };
+    let builder = options.gateway.into_iter().fold(builder.address(address), StackBuilder::gateway);
+    let device: Box<dyn Device> = match (&options.tap, &options.tun) {
+        (Some(name), _) => Box::new(with_mac(TunTap::tap(name)?.offload(options.offload == Switch::On)?, options)),
+        (_, Some(name)) => Box::new(TunTap::tun(name)?.offload(options.offload == Switch::On)?),
+        _ => Box::new(packet_socket(options, address)?),
+    };
+    Ok(builder.boxed_device(device))
+}
+
+fn with_mac(tap: TunTap, options: &NetworkOptions) -> TunTap {
+    match options.mac {
+        Some(mac) => tap.mac(mac),
+        None => tap,
+    }
+}
+
+/// An address of our own on an interface of the host's, under a station address of our own.
+fn packet_socket(options: &NetworkOptions, address: Cidr) -> Result<PacketSocket, StartFailure> {
+    let Some(interface) = &options.interface else {
+        return Err(StartFailure(format!("--address {address} needs --interface NAME, --tap NAME or --tun NAME")));
+    };
+    let socket = PacketSocket::open(interface)?.offload(options.offload == Switch::On);
+    let mac = match options.mac {
+        Some(mac) => mac,
+        None => hopline::device::local_mac(&mut SecretRandom::from_os()?),
+    };
+    Ok(socket.mac(mac)?)
+}
+
+/// The host's own address, on the interface that leads to where the program is going.
+fn attach_shared(
+    program: &str,
+    builder: StackBuilder,
+    options: &NetworkOptions,
+    hint: Option<IpAddr>,
+) -> Result<StackBuilder, StartFailure> {
+    let SharedAddress { device, ports, topology, .. } = shared_address(options, hint)?;
+    if let Some(warning) = host::rejecting_firewall() {
+        eprintln!("{program}: warning: {warning}");
+    }
+    let builder = topology.addresses.into_iter().fold(builder, StackBuilder::address);
+    let builder = topology.routes.into_iter().fold(builder, StackBuilder::route);
+    let mtu = options.mtu.map_or(topology.mtu, |mtu| topology.mtu.min(mtu.into()));
+    Ok(builder.mode(topology.mode).mtu(mtu).ports(ports).device(device))
+}
+
+/// By the interface named, else by the route to the target, else by the default route, else by the route to a name server.
+fn shared_address(options: &NetworkOptions, hint: Option<IpAddr>) -> Result<SharedAddress, StartFailure> {
+    let offload = options.offload == Switch::On;
+    let found = match (&options.interface, hint) {
+        (Some(name), _) => SharedAddress::on_interface(name, offload),
+        (None, Some(target)) => SharedAddress::towards(target, offload),
+        (None, None) => SharedAddress::on_default_route(offload).or_else(|error| match options.dns.first() {
+            Some(&server) if error.kind() == io::ErrorKind::NetworkUnreachable => SharedAddress::towards(server, offload),
+            _ => Err(error),
+        }),
+    };
+    Ok(found?)
+}
