@@ -50,7 +50,8 @@ impl Announcements {
         self.planned.first().map(|&(at, _, _)| at)
     }
 
-    /// Whether to defend now: RFC 5227 §2.4 (b) and (c) allow it once in ten seconds, so that two stubborn hosts do not shout for ever.
+    /// Whether to defend (and to complain) now: RFC 5227 §2.4 (b) and (c) allow it once in ten seconds, so that two stubborn hosts do not shout
+    /// for ever.
     fn may_defend(&mut self, now: Instant) -> bool {
         let may = self.last_defence.is_none_or(|last| now - last >= DEFENCE_INTERVAL);
         if may {
@@ -98,8 +99,11 @@ impl Link {
     /// RFC 5227 §2.4: somebody else uses our address.
     fn meet_conflict(&mut self, now: Instant, arp: &ArpPacket, out: &mut Out) {
         out.counters().link.address_conflicts.increment();
+        if !self.announcements.may_defend(now) {
+            return;
+        }
         out.log("arp", Level::Warning, format_args!("{} also claims our address {}", arp.sender_hardware, arp.sender_protocol));
-        if self.config.announce && self.announcements.may_defend(now) {
+        if self.config.announce {
             self.announce(arp.sender_protocol, out);
         }
     }

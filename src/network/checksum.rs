@@ -8,8 +8,8 @@ use crate::wire::{Checksum, Icmpv4Message, UdpHeader};
 /// Bytes of the checksum field.
 const FIELD: usize = 2;
 
-/// Fills in a checksum left partial, wherever in the slices its bytes lie, and marks it complete; does nothing to other packets. A place
-/// beyond the packet's end is left alone, and the packet as it is.
+/// Fills in a checksum left partial, wherever in the slices its bytes lie, and marks it complete; does nothing to other packets. If its place is
+/// beyond the packet's end, there is nothing to fill in.
 pub fn complete(packet: &mut Packet, pool: &Pool) {
     let ChecksumState::Partial { start, offset } = packet.offload.checksum else { return };
     let (start, offset) = (usize::from(start), usize::from(offset));
@@ -20,8 +20,8 @@ pub fn complete(packet: &mut Packet, pool: &Pool) {
     let checksum = if is_udp { sum.finish_udp() } else { sum.finish() };
     if let Some(place) = packet.make_writable(field + FIELD, pool).and_then(|front| front.get_mut(field..)) {
         place.copy_from_slice(&checksum.to_be_bytes());
-        packet.offload.checksum = ChecksumState::Unknown;
     }
+    packet.offload.checksum = ChecksumState::Unknown;
 }
 
 /// The sum over everything from the byte `start` on.
@@ -99,7 +99,7 @@ mod tests {
         let mut packet = Packet::from_bytes(&pool, &BYTES);
         packet.offload.checksum = ChecksumState::Partial { start: 8, offset: 4 };
         complete(&mut packet, &pool);
-        assert_eq!(packet.to_vec(), BYTES);
+        assert_eq!((packet.to_vec().as_slice(), packet.offload.checksum), (&BYTES[..], ChecksumState::Unknown));
         packet.offload.checksum = ChecksumState::Partial { start: u16::MAX, offset: u16::MAX };
         complete(&mut packet, &pool);
         assert_eq!(packet.to_vec(), BYTES);

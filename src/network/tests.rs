@@ -4,9 +4,10 @@ mod fragments;
 mod hostile;
 mod incoming;
 mod outgoing;
+mod pair;
 mod refusing;
 
-use super::topology::{AddressMode, Route, Via};
+use super::topology::{AddressMode, Cidr, Route, Via};
 use super::*;
 use crate::counters::Counters;
 use crate::device::{DeviceOffload, Medium};
