@@ -145,6 +145,8 @@ counter_group! {
         resets,
         /// RSTs sent.
         resets_sent,
+        /// Connections without a handle reset because there were too many of them.
+        orphans_aborted,
         /// Challenge ACKs sent (RFC 5961).
         challenge_acks_sent,
         /// Duplicate segments received.

@@ -8,6 +8,8 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
+pub(super) use incoming::refuse;
+
 use super::demux::{KeyedHash, KeyedMap, PortTable};
 use super::environment::{Environment, Out};
 use super::ports::PortLease;
@@ -104,7 +106,7 @@ impl Datagrams {
                 state.bound = true;
             }
             Err(failure) => {
-                let lease = refuse(shared, failure);
+                let lease = note_failure(shared, failure);
                 drop(lease);
             }
         }
@@ -217,7 +219,7 @@ fn may_bind(environment: &Environment, local: SocketAddr) -> bool {
 }
 
 /// Notes the failure; the lease is for the caller to drop, with the lock released.
-fn refuse(shared: &DatagramShared, failure: Failure) -> PortLease {
+fn note_failure(shared: &DatagramShared, failure: Failure) -> PortLease {
     let mut state = shared.state.lock();
     state.failure = Some(failure);
     std::mem::take(&mut state.lease)

@@ -31,6 +31,13 @@ impl BuildHasher for KeyedHash {
 /// A map with keyed hashing.
 pub(super) type KeyedMap<K, V> = HashMap<K, V, KeyedHash>;
 
+/// Both ends of a connection, seen from ours.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ends {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
 /// Sockets by local port, and within one port by local address: at most one for each address, and one for any address.
 #[derive(Debug)]
 pub(super) struct PortTable {
@@ -67,6 +74,11 @@ impl PortTable {
         !self.ports.contains_key(&port)
     }
 
+    /// The socket for packets to `local`: one bound to the address goes before one bound to any.
+    pub(super) fn find(&self, local: SocketAddr) -> Option<usize> {
+        self.holder(local).or_else(|| self.matching(local).map(|(key, _)| key).next())
+    }
+
     /// Every socket for packets to `local`, and whether it is bound to just that address.
     pub(super) fn matching(&self, local: SocketAddr) -> impl Iterator<Item = (usize, bool)> + '_ {
         let holders = self.ports.get(&local.port()).into_iter().flatten();
@@ -96,6 +108,16 @@ mod tests {
     }
 
     #[test]
+    fn the_address_goes_before_any_address() {
+        let mut ports = table();
+        assert!(ports.insert(end("0.0.0.0:53"), 1) && ports.insert(end("192.0.2.1:53"), 2));
+        assert_eq!((ports.find(end("192.0.2.1:53")), ports.find(end("192.0.2.2:53"))), (Some(2), Some(1)));
+        assert_eq!(ports.find(end("192.0.2.1:54")), None);
+        let all: Vec<_> = ports.matching(end("192.0.2.1:53")).collect();
+        assert_eq!(all, [(1, false), (2, true)]);
+    }
+
+    #[test]
     fn an_address_and_port_are_held_once_and_freed() {
         let mut ports = table();
         assert!(ports.insert(end("192.0.2.1:53"), 1));
@@ -103,5 +125,12 @@ mod tests {
         ports.remove(end("192.0.2.1:53"));
         ports.remove(end("192.0.2.1:53"));
         assert!(ports.is_port_free(53) && ports.insert(end("192.0.2.1:53"), 2));
+    }
+
+    #[test]
+    fn any_address_means_any_of_its_family() {
+        let mut ports = table();
+        assert!(ports.insert(end("0.0.0.0:53"), 1));
+        assert_eq!(ports.find(end("[2001:db8::1]:53")), None);
     }
 }

@@ -6,12 +6,14 @@ use super::demux::KeyedHash;
 use super::path_mtu::PathMtus;
 use super::ports::EphemeralPorts;
 use super::shared::Failure;
-use crate::config::{Config, DatagramConfig};
+use super::tcp::{Context, RateLimit};
+use crate::config::{Config, DatagramConfig, TcpConfig};
 use crate::layer::Outbox;
 use crate::network;
 use crate::network::topology::Topology;
 use crate::packet::Pool;
 use crate::random::SecretRandom;
+use crate::time::Instant;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub(super) type Out = Outbox<Infallible, network::Message>;
 
 /// What every part of the layer may look at.
 pub(super) struct Environment {
+    pub(super) tcp: TcpConfig,
     pub(super) datagram: DatagramConfig,
     pub(super) topology: Arc<Topology>,
     pub(super) pool: Pool,
@@ -28,6 +31,7 @@ pub(super) struct Environment {
     pub(super) ephemeral: EphemeralPorts,
     pub(super) path_mtus: PathMtus,
     pub(super) packet_number: u64,
+    pub(super) challenge_acks: RateLimit,
     /// Set when nothing may be opened any more: why.
     pub(super) refusing: Option<Failure>,
 }
@@ -36,6 +40,7 @@ impl Environment {
     pub(super) fn new(config: &Config, topology: Arc<Topology>, pool: Pool, mut random: SecretRandom) -> Environment {
         let hash = KeyedHash::new(&mut random);
         Environment {
+            tcp: config.tcp.clone(),
             datagram: config.datagram.clone(),
             topology,
             pool,
@@ -43,6 +48,7 @@ impl Environment {
             ephemeral: EphemeralPorts::new(config.tcp.ephemeral_ports),
             path_mtus: PathMtus::new(config.network.path_mtu_entries, hash),
             packet_number: 0,
+            challenge_acks: RateLimit::new(config.tcp.challenge_acks_per_second),
             refusing: None,
         }
     }
@@ -55,6 +61,22 @@ impl Environment {
     /// The path MTU to `destination` as far as known.
     pub(super) fn path_mtu(&self, destination: IpAddr) -> u16 {
         self.path_mtus.get(destination, self.topology.mtu)
+    }
+
+    /// What a connection to `remote` is handed.
+    pub(super) fn context<'a>(&'a mut self, now: Instant, remote: IpAddr, out: &'a mut Out) -> Context<'a> {
+        let path_mtu = self.path_mtu(remote);
+        Context {
+            now,
+            config: &self.tcp,
+            pool: &self.pool,
+            topology: &self.topology,
+            random: &mut self.random,
+            challenge_acks: &mut self.challenge_acks,
+            packet_number: &mut self.packet_number,
+            path_mtu,
+            out,
+        }
     }
 
     /// A number for a packet of ours.

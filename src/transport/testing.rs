@@ -11,12 +11,12 @@ use crate::network::topology::{AddressMode, Topology};
 use crate::network::{self, Delivery, Outgoing};
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
-use crate::time::Instant;
-use crate::wire::Protocol;
+use crate::time::{Duration, Instant};
 use crate::wire::checksum::pseudo_header;
+use crate::wire::{Protocol, TcpHeader};
 use parking_lot::Mutex;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -82,6 +82,25 @@ impl Bench {
         panic!("the transport layer does not come to rest");
     }
 
+    #[track_caller]
+    pub(super) fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        for _ in 0..100_000 {
+            let Some(at) = self.transport.deadline().filter(|&at| at <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(at);
+            self.transport.run_timers(self.now, &mut self.out);
+            self.settle();
+        }
+        panic!("timers do not come to rest: {:?} at {:?}", self.transport.deadline(), self.now);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.transport.deadline()
+    }
+
     /// What left since the last call.
     pub(super) fn sent(&mut self) -> Vec<Outgoing> {
         let sent = self.out.down.drain(..).filter_map(|message| match message {
@@ -93,6 +112,29 @@ impl Bench {
 
     pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.out.counters().dropped(reason).get()
+    }
+
+    /// What left that was TCP: the header of each segment, and where it went.
+    pub(super) fn segments(&mut self) -> Vec<(TcpHeader, SocketAddr)> {
+        let sent = self.sent().into_iter().filter(|outgoing| outgoing.protocol == Protocol::TCP);
+        sent.map(|outgoing| {
+            let (header, _) = TcpHeader::parse(&outgoing.packet.to_vec()).unwrap();
+            (header, SocketAddr::new(outgoing.destination, header.destination_port))
+        })
+        .collect()
+    }
+
+    /// A segment arrives, and the batch ends.
+    pub(super) fn arrive_segment(&mut self, source: &str, destination: &str, header: TcpHeader, payload: &[u8]) {
+        let (source, destination): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+        let header = TcpHeader { source_port: source.port(), destination_port: destination.port(), window: 65_000, ..header };
+        let mut bytes = vec![0; header.header_length()];
+        header.emit(&mut bytes);
+        bytes.extend_from_slice(payload);
+        let (source, destination) = (source.ip().to_string(), destination.ip().to_string());
+        let delivery = self.delivery(&source, &destination, Protocol::TCP, bytes, TcpHeader::CHECKSUM_OFFSET);
+        self.handle(Message::Received(delivery));
+        self.settle();
     }
 
     /// A packet for us, with the checksum that `protocol` wants at `offset`.

@@ -47,7 +47,7 @@ impl Datagrams {
         }
         let keys = self.receivers(&delivery, &header);
         if keys.is_empty() {
-            return refuse(environment, delivery, out);
+            return refuse(environment, DropReason::NoSocket, delivery, out);
         }
         delivery.packet.advance(UdpHeader::LENGTH);
         let ports = (header.source_port, header.destination_port);
@@ -193,13 +193,14 @@ fn cut(payload: &Packet) -> impl Iterator<Item = Packet> + '_ {
     (0..count).map(move |index| payload.part(index * size..((index + 1) * size).min(payload.len())))
 }
 
-/// Nobody listens: port unreachable (RFC 1122 §4.1.3.1), but never to a group or broadcast (§3.2.2), nor for a port that may be the host's.
-fn refuse(environment: &Environment, delivery: Delivery, out: &mut Out) {
+/// Nobody wants it: port or protocol unreachable (RFC 1122 §4.1.3.1, §3.2.2.1), but never to a group or broadcast (§3.2.2), nor for an address that may
+/// be the host's.
+pub(in crate::transport) fn refuse(environment: &Environment, reason: DropReason, delivery: Delivery, out: &mut Out) {
     if environment.topology.mode == AddressMode::Own && delivery.cast == Cast::Unicast {
-        out.counters().dropped(DropReason::NoSocket).increment();
+        out.counters().dropped(reason).increment();
         out.down.push_back(network::Message::PortUnreachable(delivery));
     } else {
-        out.drop_packet(DropReason::NoSocket, delivery.packet);
+        out.drop_packet(reason, delivery.packet);
     }
 }
 

@@ -1,0 +1,158 @@
+//! How a connection comes to be: on a program's wish, or in the name of a listener.
+
+use super::Connections;
+use crate::layer::DropReason;
+use crate::link::Cast;
+use crate::time::Instant;
+use crate::transport::demux::Ends;
+use crate::transport::environment::{Environment, Out};
+use crate::transport::segment;
+use crate::transport::shared::{self, Failure, Phase, Readiness, TcpShared};
+use crate::transport::tcp::{Connection, Segment, State};
+use crate::wire::SequenceNumber;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+impl Connections {
+    /// Active open; a failure is told through the shared state.
+    pub(super) fn open(&mut self, environment: &mut Environment, now: Instant, shared: &Arc<TcpShared>, out: &mut Out) {
+        if shared.state.lock().phase != Phase::New {
+            return;
+        }
+        match self.choose_ends(environment, shared) {
+            Ok(ends) => self.connect(environment, now, shared, ends, out),
+            Err(failure) => refuse(shared, failure, out),
+        }
+    }
+
+    fn connect(&mut self, environment: &mut Environment, now: Instant, shared: &Arc<TcpShared>, ends: Ends, out: &mut Out) {
+        let Ends { local, remote } = ends;
+        let predecessor = self.by_ends.get(&ends).copied();
+        let least = predecessor.and_then(|key| self.entries.get(key)).map(|entry| entry.connection.successor_sequence());
+        if let Some(key) = predecessor {
+            self.end(key, environment, now, out);
+        }
+        {
+            let mut state = shared.state.lock();
+            state.local = local;
+            state.lease.port = local.port();
+        }
+        let sequence = self.initial_sequence(now, ends, least);
+        let connection = Connection::connect(&mut environment.context(now, remote.ip(), out), shared.clone(), local, remote, sequence);
+        self.insert(connection, None);
+    }
+
+    fn choose_ends(&mut self, environment: &mut Environment, shared: &TcpShared) -> Result<Ends, Failure> {
+        environment.may_open()?;
+        if self.entries.len() >= environment.tcp.connections {
+            return Err(Failure::ResourceLimit);
+        }
+        let (mut local, remote, leased) = {
+            let state = shared.state.lock();
+            (state.local, state.remote, state.lease.port)
+        };
+        let route = environment.topology.resolve(remote.ip()).filter(|route| route.cast == Cast::Unicast);
+        let route = route.ok_or(Failure::NetworkUnreachable)?;
+        if local.ip().is_unspecified() {
+            local.set_ip(route.source);
+        }
+        if !environment.topology.is_local(local.ip()) {
+            return Err(Failure::AddressNotAvailable);
+        }
+        if leased != 0 {
+            local.set_port(leased);
+        }
+        self.choose_port(environment, local, remote)
+    }
+
+    fn choose_port(&self, environment: &mut Environment, mut local: SocketAddr, remote: SocketAddr) -> Result<Ends, Failure> {
+        if local.port() != 0 {
+            return if self.may_connect(local, remote) { Ok(Ends { local, remote }) } else { Err(Failure::AddressInUse) };
+        }
+        let Environment { ephemeral, random, .. } = environment;
+        let is_free = |port| {
+            let local = SocketAddr::new(local.ip(), port);
+            self.listeners.find(local).is_none() && !self.by_ends.contains_key(&Ends { local, remote })
+        };
+        let port = ephemeral.choose(random, local.ip(), remote, is_free).ok_or(Failure::AddressInUse)?;
+        local.set_port(port);
+        Ok(Ends { local, remote })
+    }
+
+    /// A port that a program insists on may take over a connection in TIME-WAIT (RFC 9293 §3.10.1 leaves it open; RFC 1122 §4.2.2.13 says
+    /// with which sequence numbers).
+    fn may_connect(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let occupant = self.by_ends.get(&Ends { local, remote }).and_then(|&key| self.entries.get(key));
+        let is_over = |state| matches!(state, State::TimeWait | State::Closed);
+        self.listeners.find(local).is_none() && occupant.is_none_or(|entry| is_over(entry.connection.state()))
+    }
+
+    /// A segment for no connection: a listener's, or nobody's (RFC 9293 §3.10.7.2). `least`: what the initial sequence number has to be at least, because
+    /// an older connection had these ends.
+    pub(super) fn arrived_for_listener(
+        &mut self,
+        environment: &mut Environment,
+        now: Instant,
+        segment: Segment,
+        least: Option<SequenceNumber>,
+        out: &mut Out,
+    ) {
+        let Some(listener) = self.listeners.find(segment.destination) else {
+            return self.refuse(environment, now, segment, out);
+        };
+        if segment::is_reset(&segment) {
+            return out.drop_packet(DropReason::NoSocket, segment.payload);
+        }
+        if !segment::is_plain_syn(&segment) {
+            return self.refuse(environment, now, segment, out);
+        }
+        if let Err(reason) = self.may_accept(environment, listener) {
+            return out.drop_packet(reason, segment.payload);
+        }
+        self.accept(environment, now, listener, &segment, least, out);
+    }
+
+    fn may_accept(&self, environment: &Environment, listener: usize) -> Result<(), DropReason> {
+        if environment.refusing.is_some() {
+            return Err(DropReason::ShuttingDown);
+        }
+        if self.entries.len() >= environment.tcp.connections {
+            return Err(DropReason::TooManyConnections);
+        }
+        if self.listeners.may_begin(listener, environment.tcp.syn_queue) { Ok(()) } else { Err(DropReason::ListenerFull) }
+    }
+
+    /// Passive open.
+    fn accept(
+        &mut self,
+        environment: &mut Environment,
+        now: Instant,
+        listener: usize,
+        segment: &Segment,
+        least: Option<SequenceNumber>,
+        out: &mut Out,
+    ) {
+        let Some(shared) = self.listeners.child(listener, segment.destination, segment.source) else { return };
+        let ends = Ends { local: segment.destination, remote: segment.source };
+        let sequence = self.initial_sequence(now, ends, least);
+        let connection = Connection::accept(&mut environment.context(now, ends.remote.ip(), out), shared, segment, sequence);
+        let key = self.insert(connection, Some(listener));
+        self.listeners.began(listener, key);
+    }
+
+    fn initial_sequence(&self, now: Instant, ends: Ends, least: Option<SequenceNumber>) -> SequenceNumber {
+        let sequence = self.initial_sequence.next(now, ends.local, ends.remote);
+        least.map_or(sequence, |least| sequence.latest(least))
+    }
+}
+
+fn refuse(shared: &Arc<TcpShared>, failure: Failure, out: &mut Out) {
+    let lease = {
+        let mut state = shared.state.lock();
+        state.phase = Phase::Closed;
+        state.failure = Some(failure);
+        std::mem::take(&mut state.lease)
+    };
+    drop(lease);
+    shared::raise(&mut out.wakes, shared, &shared.wakeup, Readiness::STATE | Readiness::READABLE | Readiness::WRITABLE);
+}
