@@ -40,6 +40,7 @@ pub mod network;
 pub mod transport;
 // ... who drives them, and what programs hold.
 pub mod pipeline;
+pub mod simulation;
 pub mod socket;
 pub mod resolver;
 pub mod app;

@@ -1,0 +1,454 @@
+//! One host: link, network and transport layer, driven by hand.
+
+use super::VirtualClock;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::device::segmentation::prepare;
+use crate::device::{DeviceOffload, Medium};
+use crate::layer::{Layer, Notify, Observer, Outbox};
+use crate::link::{self, Link};
+use crate::network::topology::{AddressMode, Cidr, Route, Topology, Via};
+use crate::network::{self, Network};
+use crate::packet::{Packet, Pool};
+use crate::random::SecretRandom;
+use crate::socket::backend::{Backend, BackendParts, Waiting};
+use crate::socket::{ConnectOptions, IcmpSocket, ListenOptions, RawSocket, TcpListener, TcpStream, UdpSocket};
+use crate::time::{Clock, Duration, Instant};
+use crate::transport::ports::OwnPorts;
+use crate::transport::shared::{DeviceRoom, MarkQueue, Socket};
+use crate::transport::{self, Transport};
+use crate::wire::{MacAddress, Protocol};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Rounds of work at one instant after which a host is said to be stuck.
+const ROUNDS_AT_ONE_INSTANT: u32 = 1_000_000;
+
+/// What a host is like.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Its addresses with the lengths of their networks.
+    pub addresses: Vec<Cidr>,
+    /// Routes beside those to its own networks.
+    pub routes: Vec<Route>,
+    /// Ethernet frames or bare IP packets. [`MacAddress::ZERO`] has the world choose an address.
+    pub medium: Medium,
+    /// Bytes of the largest IP packet.
+    pub mtu: usize,
+    /// What its device does for it. By default nothing: each packet is cut to the MTU and complete, as it would be on a wire.
+    pub offload: DeviceOffload,
+    /// Bounds and defaults.
+    pub config: Config,
+    /// Of its secret randomness; a world mixes in its own.
+    pub seed: u64,
+}
+
+impl HostOptions {
+    /// A host on Ethernet with one address, such as `"192.0.2.1/24"`.
+    ///
+    /// # Panics
+    /// If `address` is not an address with a prefix length.
+    pub fn new(address: &str) -> HostOptions {
+        HostOptions {
+            addresses: vec![address.parse().expect("an address with a prefix length")],
+            routes: Vec::new(),
+            medium: Medium::Ethernet(MacAddress::ZERO),
+            mtu: 1500,
+            offload: DeviceOffload::default(),
+            config: Config::default(),
+            seed: 0,
+        }
+    }
+
+    /// The same host with a default route through `gateway`.
+    pub fn gateway(mut self, gateway: IpAddr) -> HostOptions {
+        let everything = Cidr { address: Ipv4Addr::UNSPECIFIED.into(), prefix_length: 0 };
+        self.routes.push(Route { destination: everything, via: Via::Gateway(gateway), metric: 0, source: None });
+        self
+    }
+
+    fn topology(&self) -> Topology {
+        Topology {
+            addresses: self.addresses.clone(),
+            routes: self.routes.clone(),
+            mtu: self.mtu,
+            medium: self.medium,
+            offload: self.offload,
+            mode: AddressMode::Own,
+        }
+    }
+}
+
+/// A packet that a host gave to its device.
+#[derive(Debug)]
+pub struct SentPacket {
+    /// When.
+    pub at: Instant,
+    /// On Ethernet, a frame.
+    pub packet: Packet,
+}
+
+/// A whole stack, driven by hand. Handles never wait: what would have to is `WouldBlock`.
+///
+/// ```
+/// use hopline::simulation::{Host, HostOptions};
+/// let mut host = Host::new(HostOptions::new("192.0.2.1/24"));
+/// let socket = host.bind_udp("192.0.2.1:4000")?;
+/// socket.send_to(b"hello", "192.0.2.2:53".parse::<std::net::SocketAddr>().unwrap())?;
+/// host.settle();
+/// // A cold neighbour cache: the first thing to leave is a question for the neighbour's address.
+/// assert!(!host.take_sent().is_empty());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Host {
+    clock: Arc<VirtualClock>,
+    backend: Arc<Backend>,
+    marks: Arc<DirtyList>,
+    counters: Arc<Counters>,
+    pool: Pool,
+    medium: Medium,
+    offload: DeviceOffload,
+    link: Link,
+    network: Network,
+    transport: Transport,
+    link_out: Outbox<network::Message, Packet>,
+    network_out: Outbox<transport::Message, link::Message>,
+    transport_out: Outbox<Infallible, network::Message>,
+    to_link: VecDeque<link::Message>,
+    to_network: VecDeque<network::Message>,
+    to_transport: VecDeque<transport::Message>,
+    sent: Vec<SentPacket>,
+    injected: u64,
+}
+
+/// The dirty list of a host without threads.
+#[derive(Default)]
+struct DirtyList(Mutex<VecDeque<Socket>>);
+
+impl MarkQueue for DirtyList {
+    fn push(&self, socket: Socket) {
+        self.0.lock().push_back(socket);
+    }
+}
+
+impl Host {
+    /// A host that is alone, with a clock of its own.
+    pub fn new(options: HostOptions) -> Host {
+        Host::with_clock(options, Arc::new(VirtualClock::default()))
+    }
+
+    pub(super) fn with_clock(options: HostOptions, clock: Arc<VirtualClock>) -> Host {
+        let mut random = SecretRandom::from_seed(options.seed);
+        let topology = Arc::new(options.topology());
+        let HostOptions { medium, mtu, offload, config, .. } = options;
+        let (pool, marks, counters) = (Pool::default(), Arc::new(DirtyList::default()), Arc::new(Counters::default()));
+        let device_room = Arc::new(DeviceRoom::new(config.pipeline.device_room_packets, marks.clone()));
+        let link = Link::new(config.link.clone(), medium, mtu, pool.clone(), random.split());
+        let network = Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split());
+        let transport = Transport::new(&config, topology.clone(), pool.clone(), random.split(), marks.clone(), device_room.clone());
+        let backend = Backend::new(BackendParts {
+            marks: marks.clone(),
+            device_room,
+            pool: pool.clone(),
+            ports: Arc::new(OwnPorts),
+            config: Arc::new(config),
+            clock: clock.clone(),
+            topology,
+            waiting: Waiting::Never,
+            health: Arc::default(),
+        });
+        Host {
+            link_out: Outbox::new(counters.clone()),
+            network_out: Outbox::new(counters.clone()),
+            transport_out: Outbox::new(counters.clone()),
+            to_link: VecDeque::new(),
+            to_network: VecDeque::new(),
+            to_transport: VecDeque::new(),
+            sent: Vec::new(),
+            injected: 0,
+            clock,
+            backend,
+            marks,
+            counters,
+            pool,
+            medium,
+            offload,
+            link,
+            network,
+            transport,
+        }
+    }
+
+    /// Starts to open a connection.
+    pub fn connect(&mut self, remote: impl Target) -> io::Result<TcpStream> {
+        self.connect_with(remote, &ConnectOptions::default())
+    }
+
+    /// Starts to open a connection from a chosen address, or with chosen options.
+    pub fn connect_with(&mut self, remote: impl Target, options: &ConnectOptions) -> io::Result<TcpStream> {
+        let stream = TcpStream::open(&self.backend, remote.address()?, options)?;
+        self.settle();
+        Ok(stream)
+    }
+
+    /// Listens for connections.
+    pub fn listen(&mut self, local: impl Target) -> io::Result<TcpListener> {
+        self.listen_with(local, &ListenOptions::default())
+    }
+
+    /// Listens with a chosen backlog, or with chosen options.
+    pub fn listen_with(&mut self, local: impl Target, options: &ListenOptions) -> io::Result<TcpListener> {
+        let listener = TcpListener::open(&self.backend, local.address()?, options)?;
+        self.settle();
+        listener.take_error()?.map_or(Ok(listener), Err)
+    }
+
+    /// A UDP socket.
+    pub fn bind_udp(&mut self, local: impl Target) -> io::Result<UdpSocket> {
+        let socket = UdpSocket::open(&self.backend, local.address()?)?;
+        self.settle();
+        socket.take_error()?.map_or(Ok(socket), Err)
+    }
+
+    /// A socket for ICMP echo.
+    pub fn icmp(&mut self) -> io::Result<IcmpSocket> {
+        let socket = IcmpSocket::open(&self.backend, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        self.settle();
+        socket.take_error()?.map_or(Ok(socket), Err)
+    }
+
+    /// A socket for every packet of an IP protocol.
+    pub fn raw(&mut self, protocol: Protocol) -> io::Result<RawSocket> {
+        let socket = RawSocket::open(&self.backend, protocol)?;
+        self.settle();
+        socket.take_error()?.map_or(Ok(socket), Err)
+    }
+
+    /// The present.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// What the host did so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// TCP connections, those in TIME-WAIT included.
+    pub fn connections(&self) -> usize {
+        self.transport.connections()
+    }
+
+    /// Whether nothing is left that a peer has yet to hear of (see [`Transport::is_quiet`]).
+    pub fn is_quiet(&self) -> bool {
+        self.transport.is_quiet()
+    }
+
+    /// Frames or bare packets.
+    pub fn medium(&self) -> Medium {
+        self.medium
+    }
+
+    /// Tells `observer` whatever happens inside from now on: drops, retransmissions, log lines.
+    pub fn observe(&mut self, observer: Arc<dyn Observer>) {
+        self.link_out.set_observer(Some(observer.clone()));
+        self.network_out.set_observer(Some(observer.clone()));
+        self.transport_out.set_observer(Some(observer));
+    }
+
+    /// Replaces addresses and routes.
+    pub fn set_topology(&mut self, change: impl FnOnce(&mut Topology)) {
+        let mut topology = (*self.backend.topology()).clone();
+        change(&mut topology);
+        let topology = Arc::new(topology);
+        self.backend.set_topology(topology.clone());
+        self.to_network.push_back(network::Message::Topology(topology));
+    }
+
+    /// Gives the transport layer a message that is not a packet: close or abort everything.
+    pub fn tell_transport(&mut self, message: transport::Message) {
+        self.to_transport.push_back(message);
+    }
+
+    /// What its device does for it from now on.
+    pub fn set_offload(&mut self, offload: DeviceOffload) {
+        self.offload = offload;
+        self.set_topology(|topology| topology.offload = offload);
+    }
+
+    /// A packet arrives at the device now. (On Ethernet, a frame.)
+    pub fn inject(&mut self, mut packet: Packet) {
+        self.injected += 1;
+        packet.arrived = self.now();
+        packet.number = self.injected;
+        self.counters.device.frames_received.increment();
+        self.counters.device.bytes_received.add(packet.len() as u64);
+        self.to_link.push_back(link::Message::Frame(packet));
+    }
+
+    /// The same for bytes.
+    pub fn inject_bytes(&mut self, bytes: &[u8]) {
+        let packet = Packet::from_bytes(&self.pool, bytes);
+        self.inject(packet);
+    }
+
+    /// What the host gave to its device since the last call.
+    pub fn take_sent(&mut self) -> Vec<SentPacket> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// When the host next does something by itself.
+    pub fn next_event(&self) -> Option<Instant> {
+        [self.link.deadline(), self.network.deadline(), self.transport.deadline()].into_iter().flatten().min()
+    }
+
+    /// Turns the clock to `instant`, running every timer on the way at its own time.
+    pub fn advance_to(&mut self, instant: Instant) {
+        self.settle();
+        for round in 0.. {
+            let Some(next) = self.next_event().filter(|&next| next <= instant) else { break };
+            self.clock.advance_to(next);
+            self.run_timers();
+            self.settle();
+            assert!(round < ROUNDS_AT_ONE_INSTANT, "the host does not come to rest:\n{self}");
+        }
+        self.clock.advance_to(instant);
+    }
+
+    /// Turns the clock on by `duration`.
+    pub fn advance_by(&mut self, duration: Duration) {
+        self.advance_to(self.now() + duration);
+    }
+
+    /// Runs the timers that are due.
+    pub fn run_timers(&mut self) {
+        let now = self.set_now();
+        if is_due(self.link.deadline(), now) {
+            self.link.run_timers(now, &mut self.link_out);
+        }
+        if is_due(self.network.deadline(), now) {
+            self.network.run_timers(now, &mut self.network_out);
+        }
+        if is_due(self.transport.deadline(), now) {
+            self.transport.run_timers(now, &mut self.transport_out);
+        }
+        self.carry();
+    }
+
+    /// Does everything that can be done now; false if there was nothing to do.
+    ///
+    /// # Panics
+    /// If there is no end to it, with a description of the host.
+    pub fn settle(&mut self) -> bool {
+        let mut rounds = 0;
+        while self.work() {
+            rounds += 1;
+            assert!(rounds < ROUNDS_AT_ONE_INSTANT, "the host does not come to rest:\n{self}");
+        }
+        rounds > 0
+    }
+
+    /// One batch for each layer, as their threads would run it.
+    fn work(&mut self) -> bool {
+        let now = self.set_now();
+        let marked = std::mem::take(&mut *self.marks.0.lock());
+        self.to_transport.extend(marked.into_iter().map(transport::Message::Marked));
+        let worked = !(self.to_link.is_empty() && self.to_network.is_empty() && self.to_transport.is_empty());
+        run_batch(&mut self.link, now, &mut self.to_link, &mut self.link_out);
+        self.carry();
+        run_batch(&mut self.network, now, &mut self.to_network, &mut self.network_out);
+        self.carry();
+        run_batch(&mut self.transport, now, &mut self.to_transport, &mut self.transport_out);
+        self.carry();
+        worked
+    }
+
+    /// Carries what the layers made to where it belongs, then wakes whoever waits.
+    fn carry(&mut self) {
+        self.to_network.extend(self.link_out.up.drain(..));
+        self.to_network.extend(self.transport_out.down.drain(..));
+        self.to_transport.extend(self.network_out.up.drain(..));
+        self.to_link.extend(self.network_out.down.drain(..));
+        self.send_frames();
+        let mut wakes: Vec<Arc<dyn Notify>> = std::mem::take(&mut self.transport_out.wakes);
+        wakes.append(&mut self.network_out.wakes);
+        wakes.append(&mut self.link_out.wakes);
+        wakes.iter().for_each(|wake| wake.notify());
+    }
+
+    /// The device takes frames at once and gives their room back.
+    fn send_frames(&mut self) {
+        if self.link_out.down.is_empty() {
+            return;
+        }
+        prepare(&mut self.link_out.down, &self.offload, self.medium, &self.pool);
+        let at = self.clock.now();
+        for mut packet in self.link_out.down.drain(..) {
+            packet.guard = None;
+            self.counters.device.frames_sent.increment();
+            self.counters.device.bytes_sent.add(packet.len() as u64);
+            self.sent.push(SentPacket { at, packet });
+        }
+    }
+
+    fn set_now(&mut self) -> Instant {
+        let now = self.clock.now();
+        self.link_out.set_now(now);
+        self.network_out.set_now(now);
+        self.transport_out.set_now(now);
+        now
+    }
+}
+
+fn is_due(deadline: Option<Instant>, now: Instant) -> bool {
+    deadline.is_some_and(|deadline| deadline <= now)
+}
+
+fn run_batch<L: Layer>(layer: &mut L, now: Instant, inbox: &mut VecDeque<L::Message>, out: &mut Outbox<L::Up, L::Down>) {
+    if inbox.is_empty() {
+        return;
+    }
+    for message in inbox.drain(..) {
+        layer.handle(now, message, out);
+    }
+    layer.end_batch(now, out);
+}
+
+/// The state of everything, for a test that failed.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<_> = self.backend.topology().addresses.iter().map(Cidr::to_string).collect();
+        writeln!(f, "addresses {addresses:?}, {} connections, device room in use {}", self.connections(), self.backend.device_room.used())?;
+        let deadlines = (self.link.deadline(), self.network.deadline(), self.transport.deadline());
+        writeln!(f, "next link, network, transport timer: {deadlines:?}")?;
+        let inboxes = (self.to_link.len(), self.to_network.len(), self.to_transport.len());
+        writeln!(f, "messages for link, network, transport: {inboxes:?}; {} frames to take", self.sent.len())?;
+        for line in self.counters.to_string().lines().filter(|line| !line.ends_with(" 0")) {
+            writeln!(f, "  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An address and a port: a [`SocketAddr`], or its text.
+pub trait Target {
+    /// The address; `InvalidInput` if the text is none.
+    fn address(self) -> io::Result<SocketAddr>;
+}
+
+impl Target for SocketAddr {
+    fn address(self) -> io::Result<SocketAddr> {
+        Ok(self)
+    }
+}
+
+impl Target for &str {
+    fn address(self) -> io::Result<SocketAddr> {
+        self.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{self:?} is not an address with a port")))
+    }
+}
