@@ -26,7 +26,7 @@ struct Case {
 impl Default for Case {
     fn default() -> Case {
         let link = Impairments { delay: Duration::from_millis(5), ..Impairments::default() };
-        Case { name: "", link, mtu: 1500, receive_buffer: 256 << 10, send_buffer: 256 << 10, offload: false, bytes: [60_000; 2], seeds: 20 }
+        Case { name: "", link, mtu: 1500, receive_buffer: 256 << 10, send_buffer: 256 << 10, offload: false, bytes: [60_000; 2], seeds: 50 }
     }
 }
 
@@ -60,7 +60,7 @@ fn table() -> Vec<Case> {
         Case { name: "reordering", link: link(0.0, reordering), ..case() },
         Case { name: "duplication", link: link(0.0, |link| link.duplication = 0.3), ..case() },
         Case { name: "corruption", link: link(0.0, |link| link.corruption = 0.05), ..case() },
-        Case { name: "loss, reordering, duplication, jitter", link: link(0.0, bad), seeds: 40, ..case() },
+        Case { name: "loss, reordering, duplication, jitter", link: link(0.0, bad), seeds: 100, ..case() },
         Case { name: "the same with corruption", link: Impairments { corruption: 0.02, ..link(0.0, bad) }, ..case() },
         Case { name: "bad link, smallest MTU", link: link(0.0, bad), mtu: 576, ..case() },
         Case { name: "bad link, jumbo frames", link: link(0.0, bad), mtu: 9000, ..case() },

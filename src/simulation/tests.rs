@@ -86,8 +86,7 @@ fn the_same_seed_gives_the_same_run() {
             read == buffer.len()
         });
         assert_eq!(read, 50_000, "{world}");
-        let frames = std::mem::take(&mut *frames.borrow_mut());
-        frames
+        frames.take()
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
