@@ -1,10 +1,11 @@
 //! Frames both ways through each kind of device, with and without offload; interfaces that go down and away.
 
-use crate::common::{Namespace, Need, trial, veth};
+use crate::common::{Namespace, Need, assert_capture_is_clean, trial, tshark, veth};
 use crate::toy::{PEERS, Toy, ToyTcp};
+use hopline::device::capture::Capture;
 use hopline::device::linux::packet_socket::PacketSocket;
-use hopline::device::linux::tun_tap::TunTap;
-use hopline::device::{Device, LinkChange, Medium, host};
+use hopline::device::linux::tun_tap::{TunTap, TunTapKind};
+use hopline::device::{Device, LinkChange, Losses, Medium, host};
 use hopline::packet::{ChecksumState, Packet, Segmentation, SegmentationKind};
 use hopline::wire::{MacAddress, Protocol};
 use libtest_mimic::Trial;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 const OWN_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let needs = &[Need::Namespaces];
     let ethtool = &[Need::Namespaces, Need::Program("ethtool")];
     vec![
@@ -29,6 +30,10 @@ pub fn trials() -> Vec<Trial> {
         trial("packet_socket_on_a_tun_carries_bare_packets", needs, packet_socket_on_a_tun),
         trial("datagrams_and_super_datagrams", needs, datagrams),
         trial("the_interface_goes_down_comes_back_and_goes_away", needs, interface_comes_and_goes),
+        trial("a_deleted_tap_is_reported_once", needs, deleted_tap),
+        trial("a_tap_can_be_handed_over", needs, handed_over_tap),
+        trial("what_the_kernel_drops_is_counted", needs, kernel_drops),
+        trial("a_capture_is_clean_and_a_planted_error_is_found", &[Need::Namespaces, Need::Program("tshark")], capture),
         trial("a_waker_ends_the_wait_and_a_frame_does_not_wait_for_more", needs, waker),
         trial("tags_beside_the_frame_return_into_it", needs, vlan_tags),
         trial("frames_that_the_interface_refuses_do_not_stop_others", needs, refused_frames),
@@ -130,6 +135,65 @@ fn packet_socket_on_a_tun() {
         assert_eq!((ip.destination, &udp[8..]), (PEERS, &b"over a tun"[..]));
         std::mem::swap(&mut near, &mut far);
     }
+}
+
+fn deleted_tap() {
+    let namespace = Namespace::new("dev");
+    let tap = namespace.inside(|| TunTap::tap("tap0")).unwrap();
+    let mut toy = toy(&namespace, tap, MacAddress::ZERO);
+    namespace.run("ip link del tap0");
+    expect_change(&mut toy, LinkChange::Gone);
+    toy.waker.wake();
+    let received = toy.receive();
+    assert!(received.woken && received.link.is_none(), "nothing but the waker is left");
+}
+
+/// A descriptor that was opened inside is used outside, where its interface cannot be seen.
+fn handed_over_tap() {
+    let namespace = Namespace::new("dev");
+    let descriptor = namespace.inside(|| TunTap::tap("tap0")).unwrap().into_fd();
+    configure(&namespace, "tap0");
+    let mac = namespace.inside(|| host::interface("tap0")).unwrap().mac.unwrap();
+    let device = TunTap::from_fd(descriptor, TunTapKind::Tap, 1500, true).unwrap().mac(OWN_MAC);
+    let mut toy = Toy::new(device, mac);
+    transfer(&mut toy, &namespace);
+    namespace.run("ip link del tap0");
+    expect_change(&mut toy, LinkChange::Gone);
+    toy.waker.wake();
+    assert!(toy.receive().woken);
+}
+
+fn kernel_drops() {
+    let (ours, peer, mac) = peers();
+    let mut toy = toy(&ours, open(&ours, true), mac);
+    assert_eq!(toy.receiver.losses(), Losses::default());
+    let socket = peer.inside(|| UdpSocket::bind((PEERS, 53))).unwrap();
+    (0..1_500).for_each(|_| drop(socket.send_to(&[0; 60_000], (crate::toy::OURS, 9))));
+    let frames = toy.drain(Duration::from_millis(300)).len();
+    let losses = toy.receiver.losses();
+    assert!(frames > 1_000 && losses.kernel_drops > 0, "{frames} frames, {losses:?}");
+    assert_eq!(toy.receiver.losses().kernel_drops, 0, "counted once");
+}
+
+fn capture() {
+    let (ours, peer, mac) = peers();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.pcapng");
+    let capture = Capture::new(Box::new(open(&ours, true)), std::fs::File::create(&file).unwrap()).unwrap();
+    let recorder = capture.recorder();
+    let mut toy = toy(&ours, capture, mac);
+    recorder.add_tls_secrets("CLIENT_RANDOM 00 00\n");
+    transfer(&mut toy, &peer);
+    recorder.finish().unwrap();
+    assert_capture_is_clean(&file);
+    assert!(tshark(&file, "tcp.len > 20000 && frame.p2p_dir == 0 || frame.packet_flags_direction == 2").lines().count() > 2);
+    assert!(tshark(&file, "tcp.len > 3000 && frame.packet_flags_direction == 1").lines().count() > 0);
+
+    let mut wrong = toy.datagram(1, 2, b"planted");
+    wrong.offload.checksum = ChecksumState::Unknown;
+    toy.send(wrong);
+    recorder.finish().unwrap();
+    assert_eq!(tshark(&file, "udp.checksum.status == 0").lines().count(), 1, "the check finds a bad checksum");
 }
 
 fn datagrams() {

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub fn trials() -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
     let needs = &[Need::Namespaces];
     let nft = &[Need::Namespaces, Need::Program("nft")];
     vec![
@@ -235,7 +235,7 @@ fn missing_privilege() {
 }
 
 /// What `missing_privilege` runs in a process without the privilege.
-pub fn open_interface_if_asked() -> bool {
+pub(crate) fn open_interface_if_asked() -> bool {
     let Some(name) = std::env::var("HOPLINE_OPEN_INTERFACE").ok() else { return false };
     println!("{}", PacketSocket::open(&name).map_or_else(|error| error.to_string(), |_| "opened".to_owned()));
     true

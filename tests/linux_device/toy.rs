@@ -8,29 +8,29 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-pub const PEERS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+pub(crate) const OURS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const PEERS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-pub struct Toy {
-    pub properties: DeviceProperties,
-    pub receiver: Box<dyn FrameReceiver>,
-    pub sender: Box<dyn FrameSender>,
-    pub waker: Arc<dyn Waker>,
-    pub pool: Pool,
-    pub peer_mac: MacAddress,
-    pub inbox: VecDeque<Packet>,
-    pub changes: Vec<LinkChange>,
+pub(crate) struct Toy {
+    pub(crate) properties: DeviceProperties,
+    pub(crate) receiver: Box<dyn FrameReceiver>,
+    pub(crate) sender: Box<dyn FrameSender>,
+    pub(crate) waker: Arc<dyn Waker>,
+    pub(crate) pool: Pool,
+    pub(crate) peer_mac: MacAddress,
+    pub(crate) inbox: VecDeque<Packet>,
+    pub(crate) changes: Vec<LinkChange>,
 }
 
 /// A received segment.
-pub struct Segment {
-    pub tcp: TcpHeader,
-    pub payload: Vec<u8>,
-    pub frame: Packet,
+pub(crate) struct Segment {
+    pub(crate) tcp: TcpHeader,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) frame: Packet,
 }
 
 impl Toy {
-    pub fn new(device: impl Device + 'static, peer_mac: MacAddress) -> Toy {
+    pub(crate) fn new(device: impl Device + 'static, peer_mac: MacAddress) -> Toy {
         let properties = device.properties();
         let open = Box::new(device).open().expect("the device opens");
         Toy {
@@ -46,12 +46,12 @@ impl Toy {
     }
 
     /// Where the IP header begins.
-    pub fn link_length(&self) -> usize {
+    pub(crate) fn link_length(&self) -> usize {
         if self.properties.medium == Medium::Ip { 0 } else { EthernetHeader::LENGTH }
     }
 
     /// One blocking receive; a watchdog ends it after ten seconds.
-    pub fn receive(&mut self) -> Received {
+    pub(crate) fn receive(&mut self) -> Received {
         let mut batch = Vec::new();
         let (waker, (done, watchdog)) = (self.waker.clone(), std::sync::mpsc::channel::<()>());
         let guard = std::thread::spawn(move || {
@@ -72,7 +72,7 @@ impl Toy {
 
     /// The next packet that `wanted` selects; others are dropped.
     #[track_caller]
-    pub fn next<T>(&mut self, wanted: impl Fn(&Toy, &Packet) -> Option<T>) -> T {
+    pub(crate) fn next<T>(&mut self, wanted: impl Fn(&Toy, &Packet) -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             while let Some(packet) = self.inbox.pop_front() {
@@ -86,7 +86,7 @@ impl Toy {
     }
 
     /// Everything that comes until the wire has been quiet for a while.
-    pub fn drain(&mut self, quiet: Duration) -> Vec<Packet> {
+    pub(crate) fn drain(&mut self, quiet: Duration) -> Vec<Packet> {
         let waker = self.waker.clone();
         let sleeper = std::thread::spawn(move || {
             std::thread::sleep(quiet);
@@ -98,7 +98,7 @@ impl Toy {
     }
 
     #[track_caller]
-    pub fn send(&mut self, packet: Packet) -> Sent {
+    pub(crate) fn send(&mut self, packet: Packet) -> Sent {
         let mut frames = VecDeque::from([packet]);
         let sent = self.sender.send(&mut frames).expect("sends");
         assert!(frames.is_empty(), "the device takes the frame");
@@ -138,14 +138,14 @@ impl Toy {
     }
 
     /// A UDP datagram with a partial checksum.
-    pub fn datagram(&self, source_port: u16, destination_port: u16, payload: &[u8]) -> Packet {
+    pub(crate) fn datagram(&self, source_port: u16, destination_port: u16, payload: &[u8]) -> Packet {
         let length = (8 + payload.len()) as u16;
         let header = [source_port, destination_port, length, 0].map(u16::to_be_bytes).concat();
         self.packet(Protocol::UDP, &header, payload)
     }
 
     /// A TCP segment with a partial checksum; a super-segment if the payload is longer than `size`.
-    pub fn segment(&self, tcp: &TcpHeader, payload: &[u8], size: u16) -> Packet {
+    pub(crate) fn segment(&self, tcp: &TcpHeader, payload: &[u8], size: u16) -> Packet {
         let mut header = vec![0; tcp.header_length()];
         tcp.emit(&mut header);
         let mut packet = self.packet(Protocol::TCP, &header, payload);
@@ -155,13 +155,13 @@ impl Toy {
     }
 
     /// The IP header and transport bytes of a packet for us.
-    pub fn ip(&self, packet: &Packet) -> Option<(Ipv4Header, Vec<u8>)> {
+    pub(crate) fn ip(&self, packet: &Packet) -> Option<(Ipv4Header, Vec<u8>)> {
         let bytes = packet.to_vec().get(self.link_length()..)?.to_vec();
         let ip = Ipv4Header::parse(&bytes).ok()?;
         Some((ip, ip.payload(&bytes).to_vec()))
     }
 
-    pub fn next_segment(&mut self, port: u16) -> Segment {
+    pub(crate) fn next_segment(&mut self, port: u16) -> Segment {
         self.next(|toy, packet| {
             let (ip, transport) = toy.ip(packet).filter(|(ip, _)| ip.protocol == Protocol::TCP)?;
             let (tcp, length) = TcpHeader::parse(&transport).ok().filter(|(tcp, _)| tcp.destination_port == port)?;
@@ -173,7 +173,7 @@ impl Toy {
 
 /// Whatever is not verified or partial must be right.
 #[track_caller]
-pub fn assert_checksum(ip: &Ipv4Header, transport: &[u8], packet: &Packet) {
+pub(crate) fn assert_checksum(ip: &Ipv4Header, transport: &[u8], packet: &Packet) {
     if packet.offload.checksum == ChecksumState::Unknown {
         let mut sum = ip.pseudo_header(transport.len() as u32);
         sum.add_bytes(transport);
@@ -182,17 +182,17 @@ pub fn assert_checksum(ip: &Ipv4Header, transport: &[u8], packet: &Packet) {
 }
 
 /// A connection to the kernel: handshake, bulk each way, no loss expected.
-pub struct ToyTcp {
-    pub port: u16,
-    pub peer_port: u16,
-    pub next: SequenceNumber,
-    pub expected: SequenceNumber,
+pub(crate) struct ToyTcp {
+    pub(crate) port: u16,
+    pub(crate) peer_port: u16,
+    pub(crate) next: SequenceNumber,
+    pub(crate) expected: SequenceNumber,
 }
 
 impl ToyTcp {
-    pub const SEGMENT_SIZE: u16 = 1460;
+    pub(crate) const SEGMENT_SIZE: u16 = 1460;
 
-    pub fn connect(toy: &mut Toy, port: u16, peer_port: u16) -> ToyTcp {
+    pub(crate) fn connect(toy: &mut Toy, port: u16, peer_port: u16) -> ToyTcp {
         let mut tcp = ToyTcp { port, peer_port, next: SequenceNumber(1000), expected: SequenceNumber(0) };
         let mut syn = tcp.header(TcpFlags::SYN);
         syn.options.maximum_segment_size = Some(Self::SEGMENT_SIZE);
@@ -218,7 +218,7 @@ impl ToyTcp {
     }
 
     /// Sends `data` in one packet and waits until it is acknowledged.
-    pub fn write(&mut self, toy: &mut Toy, data: &[u8]) -> Sent {
+    pub(crate) fn write(&mut self, toy: &mut Toy, data: &[u8]) -> Sent {
         let packet = toy.segment(&self.header(TcpFlags::ACK | TcpFlags::PSH), data, Self::SEGMENT_SIZE);
         let sent = toy.send(packet);
         self.next = SequenceNumber(self.next.0.wrapping_add(data.len() as u32));
@@ -227,7 +227,7 @@ impl ToyTcp {
     }
 
     /// Reads `length` bytes, acknowledging each packet; also says how long the longest packet's payload was, and whether it can be cut again.
-    pub fn read(&mut self, toy: &mut Toy, length: usize) -> (Vec<u8>, usize, bool) {
+    pub(crate) fn read(&mut self, toy: &mut Toy, length: usize) -> (Vec<u8>, usize, bool) {
         let (mut data, mut longest, mut has_size) = (Vec::new(), 0, true);
         while data.len() < length {
             let segment = toy.next_segment(self.port);

@@ -102,6 +102,11 @@ impl TunTap {
         Ok(TunTap { tun, name, medium, mtu, has_header, offload: false, link })
     }
 
+    /// The descriptor, for handing over to another process or namespace.
+    pub fn into_fd(self) -> OwnedFd {
+        self.tun
+    }
+
     /// Switches super-segments and checksum offload on or off.
     pub fn offload(mut self, on: bool) -> io::Result<TunTap> {
         self.offload = on && self.has_header;

@@ -31,6 +31,8 @@ pub(super) struct Waiter {
     monitor: Option<Monitor>,
     /// Whether the interface carried frames when we last heard of it.
     is_up: bool,
+    /// Whether it is gone: its descriptor, which would report errors for ever, is not polled any more.
+    is_gone: bool,
     /// The address that we share with the host.
     watched: Option<IpAddr>,
     index: u32,
@@ -54,6 +56,7 @@ impl Waiter {
             waker: Arc::new(EventWaker(sys::eventfd()?)),
             monitor: link.map(|link| Monitor::new(link.index)).transpose()?,
             is_up: true,
+            is_gone: false,
             watched,
             index: link.map_or(0, |link| link.index),
             news: VecDeque::new(),
@@ -75,7 +78,9 @@ impl Waiter {
 
     /// The interface will not come back.
     pub(super) fn report_gone(&mut self) {
-        if self.monitor.take().is_some() {
+        if !self.is_gone {
+            self.is_gone = true;
+            self.monitor = None;
             self.news.push_back(LinkChange::Gone);
         }
     }
@@ -93,13 +98,15 @@ impl Waiter {
             () if congested => CONGESTION_PAUSE_MILLIS,
             () => -1,
         };
+        let waker = self.waker.0.as_fd();
         let mut entries = [
-            sys::poll_entry(device, events),
-            sys::poll_entry(self.waker.0.as_fd(), libc::POLLIN),
-            sys::poll_entry(self.monitor.as_ref().map_or(self.waker.0.as_fd(), Monitor::descriptor), libc::POLLIN),
+            sys::poll_entry(if self.is_gone { waker } else { device }, if self.is_gone { 0 } else { events }),
+            sys::poll_entry(waker, libc::POLLIN),
+            sys::poll_entry(self.monitor.as_ref().map_or(waker, Monitor::descriptor), libc::POLLIN),
         ];
         sys::poll(&mut entries, timeout)?;
         let [device, waker, monitor] = entries.map(|entry| entry.revents);
+        let device = if self.is_gone { 0 } else { device };
         let woken = waker & libc::POLLIN != 0 && self.take_wake();
         if monitor & libc::POLLIN != 0 {
             self.read_news();
