@@ -12,7 +12,7 @@ use crate::wire::checksum::checksum;
 use crate::wire::{Ipv4Header, Protocol, SequenceNumber, TcpFlags, TcpHeader};
 use smallvec::SmallVec;
 
-/// Flows looked after at once within a batch; a further one takes the place of the oldest.
+/// Flows looked after at once within a batch; packets of further ones stay as they are.
 const RUNS: usize = 8;
 
 /// Merges the packets of `batch` from index `first` on. Packets of one flow keep their order.
@@ -42,7 +42,7 @@ fn offer(packet: Packet, kept: usize, runs: &mut SmallVec<[Run; RUNS]>, batch: &
     let Some(layout) = layout(packet.front(), medium).filter(|layout| layout.ip.protocol == Protocol::TCP) else { return Some(packet) };
     let position = runs.iter().position(|run| run.is_same_flow(&packet, &layout, batch));
     let Some(segment) = Segment::new(&packet, layout) else {
-        position.map(|position| close(runs, position));
+        close(runs, position);
         return Some(packet);
     };
     if let Some(run) = position.and_then(|position| runs.get_mut(position)) {
@@ -50,7 +50,7 @@ fn offer(packet: Packet, kept: usize, runs: &mut SmallVec<[Run; RUNS]>, batch: &
             run.append(segment, packet, batch);
             return None;
         }
-        position.map(|position| close(runs, position));
+        close(runs, position);
     }
     if runs.iter().filter(|run| run.is_open).count() < RUNS {
         runs.push(Run::new(kept, segment));
@@ -58,8 +58,8 @@ fn offer(packet: Packet, kept: usize, runs: &mut SmallVec<[Run; RUNS]>, batch: &
     Some(packet)
 }
 
-fn close(runs: &mut SmallVec<[Run; RUNS]>, position: usize) {
-    if let Some(run) = runs.get_mut(position) {
+fn close(runs: &mut [Run], position: Option<usize>) {
+    if let Some(run) = position.and_then(|position| runs.get_mut(position)) {
         run.is_open = false;
     }
 }

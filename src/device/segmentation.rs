@@ -17,12 +17,12 @@ const LONGEST_HEADERS: usize = 14 + 8 + 60 + 60;
 
 /// Cuts a super-segment into frames and appends them to `pieces`, complete with checksums. A packet that is none is appended as it is. The
 /// guard moves to the last piece. A super-segment whose headers do not make sense is given back.
-pub fn cut(mut packet: Packet, medium: Medium, pool: &Pool, pieces: &mut VecDeque<Packet>) -> Result<(), Packet> {
+pub fn cut(mut packet: Packet, medium: Medium, pool: &Pool, pieces: &mut VecDeque<Packet>) -> Result<(), Box<Packet>> {
     let Some(segmentation) = packet.offload.segmentation else {
         pieces.push_back(packet);
         return Ok(());
     };
-    let Some(layout) = layout_of(&mut packet, medium, pool).filter(|_| segmentation.size > 0) else { return Err(packet) };
+    let Some(layout) = layout_of(&mut packet, medium, pool).filter(|_| segmentation.size > 0) else { return Err(Box::new(packet)) };
     let guard = packet.guard.take();
     let end = layout.end.min(packet.len());
     let mut start = layout.payload;

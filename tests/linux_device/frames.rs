@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let needs = &[Need::Namespaces];
     let ethtool = &[Need::Namespaces, Need::Program("ethtool")];
     vec![
+        trial("namespaces_are_joined_and_vanish", needs, namespaces_are_joined_and_vanish),
         trial("packet_socket_with_offload", ethtool, || packet_socket(true, true)),
         trial("packet_socket_without_offload", ethtool, || packet_socket(false, false)),
         trial("packet_socket_without_offload_whose_peer_has_it", ethtool, || packet_socket(false, true)),
@@ -40,6 +41,17 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_own_mac_address_hears_its_own_frames_alone", needs, own_mac),
         trial("the_interfaces_mac_address_is_refused_where_it_forwards", needs, forwarding),
     ]
+}
+
+fn namespaces_are_joined_and_vanish() {
+    let (one, other) = (Namespace::new("dev"), Namespace::new("dev"));
+    veth((&one, "vA", Some("192.0.2.1/24")), (&other, "vB", Some("192.0.2.2/24")));
+    one.run("ping -c 1 -W 5 192.0.2.2");
+    let inside = other.inside(|| TcpListener::bind("192.0.2.2:7").map(|listener| listener.local_addr().unwrap()));
+    assert_eq!(inside.unwrap().port(), 7);
+    let path = one.path();
+    drop((one, other));
+    assert!(!path.exists());
 }
 
 /// A namespace whose kernel is the peer, and one with the device's end of a veth pair.

@@ -310,7 +310,7 @@ fn deliver(packet: Packet, medium: Medium, pool: &Pool, room: usize, batch: &mut
     if !is_super_datagram {
         batch.push(packet);
     } else if let Err(packet) = cut(packet, medium, pool, left_over) {
-        batch.push(packet);
+        batch.push(*packet);
     } else {
         batch.extend(left_over.drain(..left_over.len().min(room.saturating_sub(batch.len()))));
     }

@@ -205,7 +205,7 @@ pub(super) fn receive_many(
     for (message, incoming) in messages.iter().zip(incoming.iter_mut()).take(received as usize) {
         incoming.length = (message.msg_len as usize).saturating_sub(header_length);
         incoming.truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        incoming.control_length = message.msg_hdr.msg_controllen as usize;
+        incoming.control_length = message.msg_hdr.msg_controllen as _;
     }
     Ok(received as usize)
 }

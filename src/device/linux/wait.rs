@@ -2,13 +2,14 @@
 //!
 //! Owns the poll of the receive thread, shared by packet sockets and TUN/TAP. Refuses to read frames.
 
+use super::event::EventDescriptor;
 use super::netlink::{Change, Link, Monitor, link_by_index};
 use super::sys;
 use crate::device::{LinkChange, Received, Waker};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,12 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const CONGESTION_PAUSE_MILLIS: i32 = 1;
 
 /// Wakes by an eventfd.
-pub(super) struct EventWaker(OwnedFd);
+pub(super) struct EventWaker(EventDescriptor);
 
 impl Waker for EventWaker {
     fn wake(&self) {
-        // Only a full counter refuses, and then the reader is being woken already.
-        let _ = sys::write(&self.0, &1_u64.to_ne_bytes());
+        self.0.signal();
     }
 }
 
@@ -53,7 +53,7 @@ impl Waiter {
     /// A wait that also hears of changes to the interface `link`, if it is one of ours; `watched` is an address to watch for being removed.
     pub(super) fn new(link: Option<&Link>, watched: Option<IpAddr>) -> io::Result<Waiter> {
         let mut waiter = Waiter {
-            waker: Arc::new(EventWaker(sys::eventfd()?)),
+            waker: Arc::new(EventWaker(EventDescriptor::new()?)),
             monitor: link.map(|link| Monitor::new(link.index)).transpose()?,
             is_up: true,
             is_gone: false,
@@ -99,25 +99,24 @@ impl Waiter {
             () => -1,
         };
         let waker = self.waker.0.as_fd();
+        let (device, events) = if self.is_gone { (waker, 0) } else { (device, events) };
         let mut entries = [
-            sys::poll_entry(if self.is_gone { waker } else { device }, if self.is_gone { 0 } else { events }),
+            sys::poll_entry(device, events),
             sys::poll_entry(waker, libc::POLLIN),
             sys::poll_entry(self.monitor.as_ref().map_or(waker, Monitor::descriptor), libc::POLLIN),
         ];
         sys::poll(&mut entries, timeout)?;
         let [device, waker, monitor] = entries.map(|entry| entry.revents);
-        let device = if self.is_gone { 0 } else { device };
-        let woken = waker & libc::POLLIN != 0 && self.take_wake();
+        let woken = waker & libc::POLLIN != 0;
+        if woken {
+            self.waker.0.clear();
+        }
         if monitor & libc::POLLIN != 0 {
             self.read_news();
         }
         let writable = want_writable && (congested || device & libc::POLLOUT != 0);
         let received = Received { woken, writable, link: self.news.pop_front() };
         Ok(Outcome { received, readable: device & libc::POLLIN != 0, failed: device & (libc::POLLERR | libc::POLLHUP) != 0 })
-    }
-
-    fn take_wake(&self) -> bool {
-        sys::read(&self.waker.0, &mut [0; 8]).is_ok()
     }
 
     fn read_news(&mut self) {
