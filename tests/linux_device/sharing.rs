@@ -31,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_lost_address_is_reported", needs, lost_address),
         trial("routes_are_the_hosts", needs, routes),
         trial("rejecting_firewalls_are_found_and_others_are_not", nft, firewalls),
+        trial("rejecting_iptables_rules_are_found", &[Need::Namespaces, Need::Program("iptables")], iptables),
         trial("a_missing_privilege_is_explained", &[Need::Namespaces, Need::Program("setpriv")], missing_privilege),
     ]
 }
@@ -219,10 +220,20 @@ fn firewalls() {
     assert!(line.contains("table t") && line.contains("chain zone") && !line.contains('\n'), "{line}");
 }
 
+/// As far as iptables writes to nftables, which it has by default for years.
+fn iptables() {
+    let namespace = Namespace::new("dev");
+    if !namespace.run("iptables -V").contains("nf_tables") {
+        return;
+    }
+    namespace.run("iptables -N zone && iptables -A INPUT -p tcp -j zone && iptables -A zone -p tcp --dport 99 -j REJECT");
+    let line = namespace.inside(host::rejecting_firewall).unwrap();
+    assert!(line.contains("chain zone"), "{line}");
+}
+
 fn missing_privilege() {
     let namespace = Namespace::new("dev");
     namespace.run("ip link add d0 type veth peer name d1 && ip link set d1 up && ip link set d0 up");
-    // A thread of its own: dropping the capability is for this thread alone.
     let error = namespace.inside(|| {
         std::process::Command::new("setpriv")
             .args(["--bounding-set=-net_raw", "--inh-caps=-net_raw", "--"])
