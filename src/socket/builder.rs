@@ -34,6 +34,8 @@ pub struct StackBuilder {
     resolve: Option<Arc<dyn Resolve>>,
     observers: Vec<Arc<dyn Observer>>,
     seed: Option<u64>,
+    #[cfg(target_os = "linux")]
+    shares_address: bool,
 }
 
 impl StackBuilder {
@@ -87,6 +89,22 @@ impl StackBuilder {
         self
     }
 
+    /// Uses the host's own address, gateway and name servers, with nothing to configure: on the interface of its default route. Needs the
+    /// privilege to open packet sockets. What was given otherwise (name servers) stays.
+    #[cfg(target_os = "linux")]
+    pub fn shared_address(mut self) -> StackBuilder {
+        self.shares_address = true;
+        self
+    }
+
+    /// As [`StackBuilder::shared_address`], with an interface or destination that was chosen before.
+    #[cfg(target_os = "linux")]
+    pub fn shared_address_of(mut self, shared: crate::device::shared_address::SharedAddress) -> StackBuilder {
+        let crate::device::shared_address::SharedAddress { device, ports, topology, interface: _ } = shared;
+        (self.addresses, self.routes, self.mtu, self.mode) = (topology.addresses, topology.routes, Some(topology.mtu), topology.mode);
+        self.device(device).ports(ports)
+    }
+
     /// How messages get from one layer to the next.
     pub fn handoff(mut self, handoff: Handoff) -> StackBuilder {
         self.handoff = handoff;
@@ -132,7 +150,33 @@ impl StackBuilder {
     ///
     /// Errors: `InvalidInput` if there is no device or no address, or an MTU no stack can work with; else what the device or the operating
     /// system says.
-    pub fn start(mut self) -> io::Result<Stack> {
+    pub fn start(self) -> io::Result<Stack> {
+        self.with_shared_address()?.start_parts()
+    }
+
+    /// Asks the host for its address, if that is to be shared.
+    #[cfg(target_os = "linux")]
+    fn with_shared_address(mut self) -> io::Result<StackBuilder> {
+        use crate::device::host::{self, HostResolver};
+        if !self.shares_address {
+            return Ok(self);
+        }
+        if self.name_servers.is_empty() {
+            // Without a file that names them, there are none; a program that resolves names will say so.
+            let servers = host::resolvers().unwrap_or_default().into_iter();
+            self.name_servers =
+                servers.filter_map(|server| if let HostResolver::Reachable(address) = server { Some(address) } else { None }).collect();
+        }
+        Ok(self.shared_address_of(crate::device::shared_address::SharedAddress::on_default_route(true)?))
+    }
+
+    /// There is no host to ask.
+    #[cfg(not(target_os = "linux"))]
+    fn with_shared_address(self) -> io::Result<StackBuilder> {
+        Ok(self)
+    }
+
+    fn start_parts(mut self) -> io::Result<Stack> {
         let device = self.device.take().ok_or_else(|| invalid("a stack needs a device"))?;
         let properties = device.properties();
         let topology = Arc::new(self.topology(&properties)?);
