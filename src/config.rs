@@ -158,8 +158,10 @@ pub struct TcpConfig {
     pub send_buffer: usize,
     /// Out-of-order bytes kept for one connection, as the slots that they pin.
     pub out_of_order_bytes: usize,
-    /// Bytes of one connection on their way to the device: two super-segments.
+    /// Bytes of one connection on their way to the device: two super-segments, so that the device never waits.
     pub in_stack_bytes: usize,
+    /// The same for a fast connection, which may have as much there as it sends in a millisecond, but no more than this.
+    pub in_stack_bytes_when_fast: usize,
     /// Half-open connections of one listener.
     pub syn_queue: usize,
     /// Connections of one listener that wait for accept, unless the listener says otherwise.
@@ -204,6 +206,7 @@ impl Default for TcpConfig {
             send_buffer: 4 << 20,
             out_of_order_bytes: 8 << 20,
             in_stack_bytes: 128 << 10,
+            in_stack_bytes_when_fast: 1 << 20,
             syn_queue: 1_024,
             accept_queue: 1_024,
             initial_retransmission_timeout: Duration::from_secs(1),

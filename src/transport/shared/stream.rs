@@ -7,7 +7,7 @@ use crate::transport::ports::PortLease;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Where a connection is in its life, as far as a program can tell.
@@ -35,7 +35,8 @@ pub struct TcpShared {
     /// The connection's place in the transport layer's table, plus 1; 0 while it has none. Only the transport layer reads and writes it.
     pub place: AtomicU32,
     in_stack: AtomicUsize,
-    room_wanted: AtomicBool,
+    /// While the connection waits for room: fewer bytes in the stack than this make a visit worth while. Else 0.
+    room_wanted_below: AtomicUsize,
     device_room: Arc<DeviceRoom>,
     itself: std::sync::Weak<TcpShared>,
 }
@@ -133,7 +134,7 @@ impl TcpShared {
             wakeup: Wakeup::default(),
             place: AtomicU32::new(0),
             in_stack: AtomicUsize::new(0),
-            room_wanted: AtomicBool::new(false),
+            room_wanted_below: AtomicUsize::new(0),
             device_room,
             itself: itself.clone(),
         })
@@ -152,14 +153,16 @@ impl TcpShared {
     }
 
     /// Takes room for a packet of `bytes` while less than `limit` bytes are on their way and the device's queue has room; the packet's guard
-    /// gives it back. If false, [`Mark::Room`] (or [`Socket::DeviceRoom`], if `device_room_full` says so afterwards) comes when there is room.
+    /// gives it back. If there is none, [`Mark::Room`] comes when half of `limit` is free (or [`Socket::DeviceRoom`], if the device's queue was full): so that
+    /// one visit sends several packets.
     pub fn take_room(&self, bytes: usize, limit: usize) -> Result<(), NoRoom> {
         if self.in_stack.load(Ordering::SeqCst) >= limit {
-            self.room_wanted.store(true, Ordering::SeqCst);
-            if self.in_stack.load(Ordering::SeqCst) >= limit {
+            let few_enough = limit / 2 + 1;
+            self.room_wanted_below.store(few_enough, Ordering::SeqCst);
+            if self.in_stack.load(Ordering::SeqCst) >= few_enough {
                 return Err(NoRoom::Socket);
             }
-            self.room_wanted.store(false, Ordering::SeqCst);
+            self.room_wanted_below.store(0, Ordering::SeqCst);
         }
         if !self.device_room.take() {
             return Err(NoRoom::Device);
@@ -180,9 +183,9 @@ pub enum NoRoom {
 
 impl Account for TcpShared {
     fn give_back(&self, bytes: usize) {
-        self.in_stack.fetch_sub(bytes, Ordering::SeqCst);
+        let left = self.in_stack.fetch_sub(bytes, Ordering::SeqCst).saturating_sub(bytes);
         self.device_room.give_back();
-        if self.room_wanted.load(Ordering::SeqCst) && self.room_wanted.swap(false, Ordering::SeqCst) {
+        if left < self.room_wanted_below.load(Ordering::SeqCst) && self.room_wanted_below.swap(0, Ordering::SeqCst) > 0 {
             self.mark(Mark::Room);
         }
     }
@@ -234,5 +237,35 @@ impl TcpSharedState {
     /// Bytes that may still be written now.
     pub fn send_room(&self) -> usize {
         self.options.send_buffer.saturating_sub(self.unacknowledged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TcpConfig;
+
+    #[derive(Default)]
+    struct Pushes(AtomicUsize);
+
+    impl MarkQueue for Pushes {
+        fn push(&self, _socket: Socket) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_connection_without_room_is_told_once_when_half_is_free() {
+        let pushes = Arc::new(Pushes::default());
+        let device_room = Arc::new(DeviceRoom::new(9, pushes.clone()));
+        let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let shared = TcpShared::new(pushes.clone(), device_room, anywhere, anywhere, TcpConfig::default().socket_options());
+        (0..4).for_each(|_| shared.take_room(100, 400).unwrap());
+        assert_eq!(shared.take_room(100, 400), Err(NoRoom::Socket));
+        shared.give_back(100);
+        assert_eq!((pushes.0.load(Ordering::SeqCst), shared.in_stack()), (0, 300));
+        (0..3).for_each(|_| shared.give_back(100));
+        assert_eq!((pushes.0.load(Ordering::SeqCst), shared.in_stack()), (1, 0));
+        assert!(shared.marks.take().has(Mark::Room));
     }
 }

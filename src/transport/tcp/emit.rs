@@ -9,6 +9,7 @@ use super::{Connection, Context, Segment};
 use crate::layer::Event;
 use crate::network::{self, Fragmentation, Outgoing};
 use crate::packet::{ChecksumState, Guard, HEADROOM, Packet, Segmentation, SegmentationKind};
+use crate::time::Duration;
 use crate::transport::shared::NoRoom;
 use crate::wire::checksum::pseudo_header;
 use crate::wire::{Protocol, SequenceNumber, TcpFlags, TcpHeader, TcpOptions, Timestamps};
@@ -194,8 +195,14 @@ impl Connection {
     }
 
     fn take_room(&mut self, cx: &Context<'_>, bytes: usize) -> bool {
-        self.blocked = self.shared.take_room(bytes, cx.config.in_stack_bytes).err();
+        self.blocked = self.shared.take_room(bytes, self.in_stack_limit(cx)).err();
         self.blocked.is_none()
+    }
+
+    fn in_stack_limit(&self, cx: &Context<'_>) -> usize {
+        let window = self.congestion.window().min(self.send.window as usize);
+        let (least, most) = (cx.config.in_stack_bytes, cx.config.in_stack_bytes_when_fast);
+        self.round_trip.smoothed().map_or(least, |smoothed| bytes_in_a_millisecond(window, smoothed).min(most).max(least))
     }
 
     fn note_sent(&mut self, cx: &mut Context<'_>, start: SequenceNumber, end: SequenceNumber, cause: Cause, number: u64) {
@@ -293,9 +300,28 @@ fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut packet: Pac
     number
 }
 
+/// What a window in each round trip comes to. A connection may have as much on its way to the device: a slow device gets no standing queue, a
+/// fast one many packets for each wake-up (Linux bounds a socket likewise: `tcp_small_queue_check`).
+fn bytes_in_a_millisecond(window: usize, round_trip: Duration) -> usize {
+    let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX).max(1);
+    usize::try_from((window as u64).saturating_mul(1_000_000) / nanos).unwrap_or(usize::MAX)
+}
+
 impl Connection {
     /// Whether the device must have room before anything can be sent.
     pub(super) fn is_blocked(&self) -> bool {
         matches!(self.blocked, Some(NoRoom::Socket | NoRoom::Device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_in_the_stack_follows_the_rate() {
+        assert_eq!(bytes_in_a_millisecond(1 << 20, Duration::from_millis(4)), 1 << 18);
+        assert_eq!(bytes_in_a_millisecond(1 << 20, Duration::from_micros(250)), 1 << 22);
+        assert_eq!(bytes_in_a_millisecond(usize::MAX, Duration::ZERO), usize::MAX);
     }
 }
