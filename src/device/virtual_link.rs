@@ -14,6 +14,8 @@ pub mod path;
 
 pub use path::{BurstLoss, Impairments, Path, PathCounters, PathDrop};
 
+use path::receive_copy;
+
 use super::segmentation::prepare;
 use super::{Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Medium, OpenDevice, Received, Sent, Waker};
 use crate::packet::{Packet, Pool};
@@ -271,7 +273,17 @@ impl VirtualReceiver {
 }
 
 impl FrameReceiver for VirtualReceiver {
-    fn receive(&mut self, _pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
+    fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
+        let before = batch.len();
+        let received = self.wait(limit, want_writable, batch);
+        // With the lock released.
+        batch.iter_mut().skip(before).for_each(|packet| *packet = receive_copy(packet, pool));
+        Ok(received)
+    }
+}
+
+impl VirtualReceiver {
+    fn wait(&self, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> Received {
         let cable = self.end.cable.clone();
         let mut state = cable.state.lock();
         loop {
@@ -279,7 +291,7 @@ impl FrameReceiver for VirtualReceiver {
             let writable = want_writable && self.take_writable(&mut state);
             let woken = self.end.state(&mut state).is_some_and(|end| std::mem::take(&mut end.woken));
             if count > 0 || writable || woken {
-                return Ok(Received { woken, writable, link: None });
+                return Received { woken, writable, link: None };
             }
             let next = if limit > 0 { self.end.incoming(&mut state).and_then(|path| path.next_delivery()) } else { None };
             cable.wait(self.end.index, &mut state, next);

@@ -140,6 +140,10 @@ impl NeighbourCache {
     /// Finds the station for a packet to `target`, or keeps the packet until it is known. `source` is who asks.
     pub(super) fn look_up(&mut self, now: Instant, target: IpAddr, source: IpAddr, packet: Packet, out: &mut Out) -> Lookup {
         self.touch(now, target);
+        // Who made our acquaintance by asking was entered before we knew from which of our addresses we would ask back.
+        if let Some(entry) = self.entries.get_mut(&target) {
+            entry.source = source;
+        }
         match self.entries.get(&target).map(|entry| entry.state) {
             Some(State::Reachable { station, until, .. }) if now < until => Lookup::Send(station, packet),
             Some(State::Reachable { station, .. } | State::Stale { station }) => {

@@ -4,6 +4,7 @@ use super::VirtualClock;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::device::segmentation::prepare;
+use crate::device::virtual_link::path::receive_copy;
 use crate::device::{DeviceOffload, Medium};
 use crate::layer::{Layer, Notify, Observer, Outbox};
 use crate::link::{self, Link};
@@ -282,8 +283,9 @@ impl Host {
     }
 
     /// A packet arrives at the device now. (On Ethernet, a frame.)
-    pub fn inject(&mut self, mut packet: Packet) {
+    pub fn inject(&mut self, packet: Packet) {
         self.injected += 1;
+        let mut packet = receive_copy(&packet, &self.pool);
         packet.arrived = self.now();
         packet.number = self.injected;
         self.counters.device.frames_received.increment();

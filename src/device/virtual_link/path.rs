@@ -250,6 +250,15 @@ impl Path {
     }
 }
 
+/// The packet as its receiver gets it: its bytes copied into memory of its own, as a kernel copies them, so that neither stack pins the other's.
+pub fn receive_copy(packet: &Packet, pool: &Pool) -> Packet {
+    let mut buffer = pool.buffer(0, packet.len());
+    packet.copy_to(buffer.bytes_mut());
+    let mut copy = Packet::new(buffer.freeze());
+    (copy.offload, copy.arrived, copy.number) = (packet.offload, packet.arrived, packet.number);
+    copy
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,6 +376,17 @@ mod tests {
         packet.guard = Some(Guard::new(room.clone(), 100));
         path.push(at(0), packet, &pool).unwrap();
         assert_eq!((room.0.load(Ordering::SeqCst), path.in_flight()), (100, 1));
+    }
+
+    #[test]
+    fn the_receivers_copy_is_whole_and_in_a_slot_of_its_size() {
+        let pool = Pool::default();
+        let mut sent = Packet::new(pool.copy_from(0, &[7; 60_000]).part(10..1_010));
+        sent.push(pool.copy_from(0, &[8; 400]));
+        sent.offload.checksum = crate::packet::ChecksumState::Partial { start: 34, offset: 16 };
+        let received = receive_copy(&sent, &pool);
+        assert_eq!((received.to_vec(), received.offload), (sent.to_vec(), sent.offload));
+        assert_eq!((received.slices().len(), received.slices()[0].slot_bytes()), (1, crate::packet::SMALL_SLOT));
     }
 
     #[test]
