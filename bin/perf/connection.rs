@@ -1,0 +1,85 @@
+//! One TCP connection of the server: moves bytes until the stream would block.
+
+use hopline::socket::{Interest, TcpStream};
+use std::io::{self, ErrorKind, Read, Write};
+
+/// Reads or writes of one connection before the others get their turn.
+const ROUNDS: usize = 16;
+
+/// What a port does with a connection.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Sends back what comes, and closes after the peer.
+    Echo,
+    /// Reads and forgets.
+    Discard,
+    /// Sends without end.
+    Generate,
+}
+
+/// A connection and what it owes its peer.
+pub(crate) struct Connection {
+    pub stream: TcpStream,
+    service: Service,
+    /// Read, not yet written back.
+    unsent: Vec<u8>,
+}
+
+/// Whether a connection goes on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It waits for this.
+    Waiting(Interest),
+    /// It can be dropped.
+    Over,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, service: Service) -> Connection {
+        Connection { stream, service, unsent: Vec::new() }
+    }
+
+    /// What the connection waits for.
+    pub(crate) fn interest(&self) -> Interest {
+        let writes = self.service == Service::Generate || !self.unsent.is_empty();
+        if writes { Interest::WRITABLE } else { Interest::READABLE }
+    }
+
+    /// Moves bytes through `scratch`, whose content is also what is generated.
+    pub(crate) fn serve(&mut self, scratch: &mut [u8]) -> Progress {
+        for _ in 0..ROUNDS {
+            match self.step(scratch) {
+                Ok(true) => {}
+                Ok(false) => return Progress::Over,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Progress::Over,
+            }
+        }
+        Progress::Waiting(self.interest())
+    }
+
+    /// One read or write; false after the peer's end.
+    fn step(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
+        match self.service {
+            Service::Generate => self.stream.write(scratch).map(|_| true),
+            Service::Discard => self.stream.read(scratch).map(|count| count > 0),
+            Service::Echo if self.unsent.is_empty() => self.echo(scratch),
+            Service::Echo => {
+                let count = self.stream.write(&self.unsent)?;
+                self.unsent.drain(..count);
+                Ok(true)
+            }
+        }
+    }
+
+    fn echo(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
+        let count = self.stream.read(scratch)?;
+        let bytes = &scratch[..count];
+        let written = match self.stream.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            result => result?,
+        };
+        self.unsent.extend_from_slice(&bytes[written..]);
+        Ok(count > 0)
+    }
+}
