@@ -21,7 +21,6 @@ pub(crate) enum Waiting {
     /// Somebody else drives the layers: threads.
     Allowed,
     /// The caller drives the layers itself, in lockstep: a call that would wait says `WouldBlock`.
-    #[allow(dead_code, reason = "for drivers of layers without threads")]
     Never,
 }
 
