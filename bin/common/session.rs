@@ -3,10 +3,11 @@
 use super::log::{LogObserver, LogSpec};
 use super::options::{NetworkOptions, Switch};
 use super::{Interrupt, StartFailure};
-use hopline::app::lab::{Lab, LabOptions};
+use hopline::app::lab::{DeviceWrap, Lab, LabOptions};
 use hopline::app::tls::TlsOptions;
 use hopline::config::Config;
 use hopline::device::Device;
+use hopline::device::capture::{Capture, Recorder};
 use hopline::device::host::{self, HostResolver};
 use hopline::device::linux::packet_socket::PacketSocket;
 use hopline::device::linux::tun_tap::TunTap;
@@ -18,9 +19,11 @@ use hopline::random::SecretRandom;
 use hopline::resolver::{Answer, Hosts, Resolver, ResolverConfig};
 use hopline::socket::{Stack, StackBuilder};
 use hopline::wire::dns::RecordType;
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// A running stack, and what belongs to it.
@@ -28,8 +31,26 @@ pub(crate) struct Session {
     stack: Stack,
     resolver: Arc<Resolver>,
     lab: Option<Lab>,
+    recorder: Option<Recorder>,
     interrupt: Interrupt,
     notes: Vec<String>,
+}
+
+/// Ends a stack in order: for the program's end and for its interruption.
+#[derive(Clone)]
+pub(crate) struct Closer {
+    stack: Stack,
+    recorder: Option<Recorder>,
+}
+
+impl Closer {
+    /// Closes every connection, waits for that at most `grace`, and completes the capture. What goes wrong is told on standard error.
+    pub(crate) fn close(&self, grace: Duration) {
+        let recorded = || self.recorder.as_ref().map_or(Ok(()), Recorder::finish);
+        if let Err(error) = self.stack.shutdown(grace).and_then(|()| recorded()) {
+            eprintln!("the stack did not end in order: {error}");
+        }
+    }
 }
 
 impl Session {
@@ -46,15 +67,24 @@ impl Session {
         let builder = observers.into_iter().fold(Stack::builder(), StackBuilder::observer).resolver(resolver.clone());
         let builder = resolver.config().servers.iter().fold(builder, |builder, server| builder.dns(server.ip()));
         let builder = options.mtu.into_iter().fold(builder, |builder, mtu| builder.mtu(mtu.into()));
-        let stack =
-            attach(program, builder, options, hint)?.start().map_err(|error| StartFailure(format!("cannot start the stack: {error}")))?;
-        Ok(Session { stack, resolver, lab: None, interrupt, notes })
+        let (builder, device) = attach(program, builder, options, hint)?;
+        let (builder, recorder) = record(builder, device, options)?;
+        let stack = builder.start().map_err(|error| StartFailure(format!("cannot start the stack: {error}")))?;
+        Ok(Session { stack, resolver, lab: None, recorder, interrupt, notes })
     }
 
     fn open_lab(options: &NetworkOptions, observers: Vec<Arc<dyn Observer>>, interrupt: Interrupt) -> Result<Session, StartFailure> {
-        let lab = Lab::start(lab_options(options, observers)?).map_err(|error| StartFailure(format!("cannot start the lab: {error}")))?;
-        let notes = Vec::new();
-        Ok(Session { stack: lab.stack().clone(), resolver: lab.resolver().clone(), lab: Some(lab), interrupt, notes })
+        let made = Arc::new(OnceLock::new());
+        let mut lab = lab_options(options, observers)?;
+        lab.wrap = options.capture.clone().map(|path| wrap_in_capture(path, made.clone()));
+        let lab = Lab::start(lab).map_err(|error| StartFailure(format!("cannot start the lab: {error}")))?;
+        let (stack, resolver, recorder) = (lab.stack().clone(), lab.resolver().clone(), made.get().cloned());
+        Ok(Session { stack, resolver, lab: Some(lab), recorder, interrupt, notes: Vec::new() })
+    }
+
+    /// What ends the stack.
+    pub(crate) fn closer(&self) -> Closer {
+        Closer { stack: self.stack.clone(), recorder: self.recorder.clone() }
     }
 
     pub(crate) fn stack(&self) -> &Stack {
@@ -86,12 +116,9 @@ impl Session {
             std::thread::park();
         }
         let grace = Config::default().pipeline.shutdown_grace;
-        let result = match self.lab {
-            Some(lab) => lab.shutdown(grace),
-            None => self.stack.shutdown(grace),
-        };
-        if let Err(error) = result {
-            eprintln!("the stack failed: {error}");
+        self.closer().close(grace);
+        if let Some(Err(error)) = self.lab.map(|lab| lab.shutdown(grace)) {
+            eprintln!("the lab did not end in order: {error}");
         }
         code
     }
@@ -115,6 +142,32 @@ fn lab_options(options: &NetworkOptions, observers: Vec<Arc<dyn Observer>>) -> R
     let mut link = LinkOptions { seed: wanted.lab_seed, offload: options.offload == Switch::On, ..LinkOptions::default() };
     link.mtu = options.mtu.map_or(link.mtu, usize::from);
     Ok(LabOptions { impairments, link, observers, ..LabOptions::default() })
+}
+
+/// Writes what passes through the lab's device to a file, whose recorder goes to `made`.
+fn wrap_in_capture(path: PathBuf, made: Arc<OnceLock<Recorder>>) -> DeviceWrap {
+    Box::new(move |device| {
+        let capture = capture(device, &path)?;
+        let recorder = made.get_or_init(|| capture.recorder()).clone();
+        Ok((Box::new(capture), Arc::new(recorder)))
+    })
+}
+
+fn capture(device: Box<dyn Device>, path: &Path) -> io::Result<Capture> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("--capture {}: {error}", path.display()));
+    Capture::new(device, File::create(path).map_err(named)?).map_err(named)
+}
+
+/// Gives the builder its device, within a capture if one is wanted.
+fn record(
+    builder: StackBuilder,
+    device: Box<dyn Device>,
+    options: &NetworkOptions,
+) -> Result<(StackBuilder, Option<Recorder>), StartFailure> {
+    let Some(path) = &options.capture else { return Ok((builder.boxed_device(device), None)) };
+    let capture = capture(device, path)?;
+    let recorder = capture.recorder();
+    Ok((builder.observer(Arc::new(recorder.clone())).device(capture), Some(recorder)))
 }
 
 /// The servers given, else the host's. Those on the host's loopback are asked through the host's own sockets.
@@ -143,8 +196,13 @@ fn host_names() -> Hosts {
     std::fs::read_to_string("/etc/hosts").map(|text| Hosts::parse(&text)).unwrap_or_default()
 }
 
-/// Gives the builder its device and addresses.
-fn attach(program: &str, builder: StackBuilder, options: &NetworkOptions, hint: Option<IpAddr>) -> Result<StackBuilder, StartFailure> {
+/// Gives the builder its addresses; the device is for [`record`] to add.
+fn attach(
+    program: &str,
+    builder: StackBuilder,
+    options: &NetworkOptions,
+    hint: Option<IpAddr>,
+) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
     let Some(address) = options.address else { return attach_shared(program, builder, options, hint) };
     let builder = options.gateway.into_iter().fold(builder.address(address), StackBuilder::gateway);
     let device: Box<dyn Device> = match (&options.tap, &options.tun) {
@@ -152,7 +210,7 @@ fn attach(program: &str, builder: StackBuilder, options: &NetworkOptions, hint: 
         (_, Some(name)) => Box::new(TunTap::tun(name)?.offload(options.offload == Switch::On)?),
         _ => Box::new(packet_socket(options, address)?),
     };
-    Ok(builder.boxed_device(device))
+    Ok((builder, device))
 }
 
 fn with_mac(tap: TunTap, options: &NetworkOptions) -> TunTap {
@@ -181,7 +239,7 @@ fn attach_shared(
     builder: StackBuilder,
     options: &NetworkOptions,
     hint: Option<IpAddr>,
-) -> Result<StackBuilder, StartFailure> {
+) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
     let SharedAddress { device, ports, topology, .. } = shared_address(options, hint)?;
     if let Some(warning) = host::rejecting_firewall() {
         eprintln!("{program}: warning: {warning}");
@@ -189,7 +247,7 @@ fn attach_shared(
     let builder = topology.addresses.into_iter().fold(builder, StackBuilder::address);
     let builder = topology.routes.into_iter().fold(builder, StackBuilder::route);
     let mtu = options.mtu.map_or(topology.mtu, |mtu| topology.mtu.min(mtu.into()));
-    Ok(builder.mode(topology.mode).mtu(mtu).ports(ports).device(device))
+    Ok((builder.mode(topology.mode).mtu(mtu).ports(ports), Box::new(device)))
 }
 
 /// By the interface named, else by the route to the target, else by the default route, else by the route to a name server.

@@ -39,9 +39,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// Runs to the end and returns the exit code: that of the last transfer.
 pub(crate) fn run(options: &CurlOptions, session: Session) -> i32 {
-    let stack = session.stack().clone();
+    let closer = session.closer();
     session.interrupt().set_ending(move || {
-        let _ = stack.shutdown(Duration::from_secs(1));
+        closer.close(Duration::from_secs(1));
         INTERRUPTED
     });
     let code = match Curl::new(options, &session) {

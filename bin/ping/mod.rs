@@ -75,13 +75,12 @@ impl<'a> Ping<'a> {
 
     /// The first signal prints the summary and ends the stack.
     fn arrange_for_interrupts(&self) {
-        let (stack, statistics) = (self.session.stack().clone(), self.statistics.clone());
+        let (closer, statistics) = (self.session.closer(), self.statistics.clone());
         let (count, deadline) = (self.options.count, self.options.deadline);
         self.session.interrupt().set_ending(move || {
             let statistics = statistics.lock();
             say(format_args!("{statistics}"));
-            // What becomes of a stack without connections cannot change what was measured.
-            let _ = stack.shutdown(Duration::from_secs(1));
+            closer.close(Duration::from_secs(1));
             if statistics.sent() == 0 { INTERRUPTED } else { statistics.exit_code(count, deadline) }
         });
     }

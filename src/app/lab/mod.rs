@@ -3,7 +3,7 @@
 //! Owns the two stacks, the link between them, the servers' threads, and a certificate authority that is made at start and that nobody else trusts.
 //! Needs no root and no network, and runs on every platform. Refuses to be reached from outside the process.
 //!
-//! ```no_run
+//! ```
 //! use hopline::app::lab::{Lab, LabOptions};
 //! use std::io::{Read, Write};
 //! let lab = Lab::start(LabOptions::default())?;
@@ -52,8 +52,8 @@ const PREFIX_LENGTH: u8 = 24;
 /// How long one lookup waits in the lab: it is near.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Puts something around a device: a capture.
-pub type DeviceWrap = Box<dyn FnOnce(Box<dyn Device>) -> io::Result<Box<dyn Device>> + Send>;
+/// Puts something around a device, a capture, and gives an observer for what happens inside.
+pub type DeviceWrap = Box<dyn FnOnce(Box<dyn Device>) -> io::Result<(Box<dyn Device>, Arc<dyn Observer>)> + Send>;
 
 /// What the lab is like. The default is a perfect link of 1500 bytes without offload.
 #[derive(Default)]
@@ -83,7 +83,7 @@ pub struct Lab {
 impl Lab {
     /// Starts both stacks and the servers.
     pub fn start(options: LabOptions) -> io::Result<Lab> {
-        let LabOptions { impairments, link, config, wrap, observers } = options;
+        let LabOptions { impairments, link, config, wrap, mut observers } = options;
         let (near, far) = virtual_link::pair(LinkOptions { a_to_b: impairments.clone(), b_to_a: impairments, ..link });
         let monitor = near.monitor();
         let certificates = Certificates::make(&CERTIFIED)?;
@@ -91,7 +91,11 @@ impl Lab {
         let server = at(SERVER).config(config.clone()).device(far).start()?;
         let threads = services::start(&server, &shared)?;
         let near: Box<dyn Device> = match wrap {
-            Some(wrap) => wrap(Box::new(near))?,
+            Some(wrap) => {
+                let (wrapped, observer) = wrap(Box::new(near))?;
+                observers.push(observer);
+                wrapped
+            }
             None => Box::new(near),
         };
         let builder = observers.into_iter().fold(at(CLIENT), StackBuilder::observer);
@@ -162,3 +166,6 @@ impl Drop for Lab {
 fn at(address: Ipv4Addr) -> StackBuilder {
     Stack::builder().address(Cidr { address: address.into(), prefix_length: PREFIX_LENGTH })
 }
+
+#[cfg(test)]
+mod tests;
