@@ -69,8 +69,11 @@ impl Connection {
         let by_sack = self.take_sack(segment);
         self.measure_round_trip(segment, &progress, &by_sack, in_network);
         self.take_window(segment, window);
+        let was_fast = self.recovery.is_fast();
         self.recover(cx, Told { advanced, is_duplicate: was_duplicate || by_sack.delivered > 0 });
-        self.grow_congestion_window(segment, (progress.delivered + by_sack.delivered).min(in_network), in_network);
+        if !was_fast {
+            self.grow_congestion_window(segment, (progress.delivered + by_sack.delivered).min(in_network), in_network);
+        }
     }
 
     /// RFC 5681 §2: outstanding data, no data, no SYN or FIN, the same number, the same window.

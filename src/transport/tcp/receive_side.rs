@@ -54,6 +54,8 @@ pub(super) struct ReceiveSide {
     pub(super) finished: bool,
     /// Our segment size, for silly-window rules and the count of full segments, lowered to what the peer really sends.
     pub(super) segment_size: usize,
+    /// Our segment size as announced.
+    largest_segment: usize,
     /// The size of the last segment.
     last_size: usize,
     /// Last.ACK.sent (RFC 7323 §4.3).
@@ -88,6 +90,7 @@ impl ReceiveSide {
             finish_at: None,
             finished: false,
             segment_size,
+            largest_segment: segment_size,
             last_size: 0,
             acknowledged: zero,
             due: Due::Not,
@@ -112,10 +115,11 @@ impl ReceiveSide {
         self.edge.offset_from(self.next).max(0) as u32
     }
 
-    /// Bytes that the buffer has room for, from RCV.NXT on. What waits out of order lies within that room already: it is beyond RCV.NXT, and
+    /// Bytes that the buffer has room for, and the window field can tell, from RCV.NXT on. What waits out of order lies within that room already: it is beyond RCV.NXT, and
     /// takes the room when it becomes readable.
     fn free(&self) -> usize {
-        self.capacity().saturating_sub(self.unread).saturating_sub(self.pending_bytes)
+        let free = self.capacity().saturating_sub(self.unread).saturating_sub(self.pending_bytes);
+        free.min(usize::from(u16::MAX) << self.shift)
     }
 
     /// The buffer, but at least two units of the scaled window: else the window of a tiny buffer could not be expressed, and never opened.
@@ -162,7 +166,7 @@ impl ReceiveSide {
     /// Bytes that the program has to read for [`super::super::shared::Mark::Window`] to be worth setting; `usize::MAX` while the window is
     /// half open at least, for then the acknowledgements of data tell it in time.
     pub(super) fn window_mark_at(&self) -> usize {
-        if self.finished || self.window() as usize >= self.capacity() / 2 {
+        if self.finished || self.window() as usize >= self.capacity().min(usize::from(u16::MAX) << self.shift) / 2 {
             return usize::MAX;
         }
         let closed_by = self.free().saturating_sub(self.window() as usize);
@@ -210,7 +214,8 @@ impl ReceiveSide {
     fn learn_segment_size(&mut self, seen: usize) {
         let before = std::mem::replace(&mut self.last_size, seen);
         if seen > self.segment_size || (seen == before && seen >= LEAST_FULL_SEGMENT) {
-            self.segment_size = seen;
+            // Merged segments may come without a word of how they were cut.
+            self.segment_size = seen.min(self.largest_segment);
         }
     }
 

@@ -144,19 +144,28 @@ impl Connection {
             self.recovery.phase = Phase::Open;
             self.recovery.duplicates = 0;
         }
-        let found = self.find_losses(told) || (was_fast && self.recovery.phase == Phase::Open && self.send.scoreboard.has_lost());
+        if self.find_partial(told) {
+            self.recovery.force_one();
+        }
+        let found = self.find_losses() || (was_fast && self.recovery.phase == Phase::Open && self.send.scoreboard.has_lost());
         if found && self.recovery.phase == Phase::Open {
             self.enter_fast_recovery(cx);
         }
     }
 
-    fn find_losses(&mut self, told: Told) -> bool {
+    /// Without SACK, an acknowledgement that does not cover all of the window in which a loss was found says that the next segment is lost as well,
+    /// and to be sent at once (RFC 6582 §3.2 step 3).
+    fn find_partial(&mut self, told: Told) -> bool {
+        let is_partial = told.advanced > 0 && self.recovery.is_fast() && !self.agreement.sack;
+        is_partial && self.send.scoreboard.first_is_lost(self.send.segment_size)
+    }
+
+    fn find_losses(&mut self) -> bool {
         let size = self.send.segment_size;
         let by_sack = self.agreement.sack && self.send.scoreboard.find_losses(size);
-        let is_partial = told.advanced > 0 && self.recovery.is_fast() && !self.agreement.sack;
-        let by_count = self.recovery.phase == Phase::Open && self.recovery.duplicates >= DUPLICATE_THRESHOLD;
-        let first = (is_partial || by_count) && self.send.scoreboard.first_is_lost(size);
-        by_sack || first
+        let is_third = self.recovery.phase == Phase::Open && self.recovery.duplicates >= DUPLICATE_THRESHOLD;
+        let by_count = is_third && self.send.scoreboard.first_is_lost(size);
+        by_sack || by_count
     }
 
     /// RFC 5681 §3.2 steps 2 and 3, RFC 6675 §5 step 4.

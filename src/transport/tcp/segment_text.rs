@@ -53,8 +53,11 @@ impl Connection {
             segment.trim_front(old);
             self.receive.owe(Due::Now);
         }
-        let edge = self.receive.finish_at.map_or(self.receive.edge, |finish| self.receive.edge.earliest(finish + 1));
-        if segment.trim_back(edge) {
+        let end = self.receive.finish_at.map_or(self.receive.edge, |finish| {
+            let is_the_finish = segment.has(TcpFlags::FIN) && segment.end() == finish + 1;
+            self.receive.edge.earliest(finish + u32::from(is_the_finish))
+        });
+        if segment.trim_back(end) {
             self.receive.owe(Due::Now);
         }
     }

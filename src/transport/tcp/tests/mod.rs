@@ -1,6 +1,15 @@
 //! Packet traces: what goes in, what comes out, at which time.
 
+mod arbitrary;
+mod closing;
+mod errors;
+mod handshake;
 mod lockstep;
+mod loss;
+mod receiving;
+mod sending;
+mod trace;
+mod validation;
 
 use super::*;
 use crate::config::TcpConfig;
