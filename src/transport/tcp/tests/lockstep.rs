@@ -32,12 +32,22 @@ struct Wire {
 
 const CLEAN: Wire = Wire { seed: 1, delay: Duration::from_millis(5), jitter: Duration::ZERO, loss: 0.0, duplication: 0.0, whole: false };
 
+/// A segment on the wire.
+struct Flight {
+    to: usize,
+    header: TcpHeader,
+    payload: Vec<u8>,
+    segment_size: Option<usize>,
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
 struct Pair {
     ends: [End; 2],
     wire: Wire,
     random: PublicRandom,
-    /// By time of arrival and a running number: to whom, and what.
-    flying: BTreeMap<(Instant, u64), (usize, TcpHeader, Vec<u8>, Option<usize>, SocketAddr, SocketAddr)>,
+    /// By time of arrival and a running number.
+    flying: BTreeMap<(Instant, u64), Flight>,
     count: u64,
     now: Instant,
 }
@@ -198,17 +208,19 @@ impl Pair {
                 let jitter = self.random.below(self.wire.jitter.as_nanos() as u32);
                 let at = self.now + self.wire.delay + Duration::from_nanos(jitter.into());
                 self.count += 1;
-                self.flying.insert((at, self.count), (to, header, payload.clone(), size, sent.source, sent.destination));
+                let (source, destination) = (sent.source, sent.destination);
+                let flight = Flight { to, header, payload: payload.clone(), segment_size: size, source, destination };
+                self.flying.insert((at, self.count), flight);
             }
         }
     }
 
     fn deliver(&mut self) {
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (to, header, payload, size, source, destination) = entry.remove();
+            let Flight { to, header, payload, segment_size, source, destination } = entry.remove();
             let end = &mut self.ends[to];
             end.host.now = self.now;
-            let segment = segment_of(&end.host.pool, header, &payload, size, source, destination, self.now);
+            let segment = segment_of(&end.host.pool, header, &payload, segment_size, source, destination, self.now);
             end.connection.segment_arrives(&mut end.host.context(), segment);
         }
     }
