@@ -158,6 +158,9 @@ pub struct TcpConfig {
     pub send_buffer: usize,
     /// Out-of-order bytes kept for one connection, as the slots that they pin.
     pub out_of_order_bytes: usize,
+    /// Pieces into which a peer's selective acknowledgements may cut what one connection has in flight. Half of them can be holes: enough for a window of
+    /// 6 MB that lost every other segment.
+    pub sack_ranges: usize,
     /// Bytes of one connection on their way to the device: two super-segments, so that the device never waits.
     pub in_stack_bytes: usize,
     /// The same for a fast connection, which may have as much there as it sends in a millisecond, but no more than this.
@@ -205,6 +208,7 @@ impl Default for TcpConfig {
             receive_buffer: 4 << 20,
             send_buffer: 4 << 20,
             out_of_order_bytes: 8 << 20,
+            sack_ranges: 8_192,
             in_stack_bytes: 128 << 10,
             in_stack_bytes_when_fast: 1 << 20,
             syn_queue: 1_024,

@@ -149,6 +149,8 @@ counter_group! {
         orphans_aborted,
         /// Challenge ACKs sent (RFC 5961).
         challenge_acks_sent,
+        /// SACK blocks not looked at, because they cut what is in flight into too many pieces.
+        sack_blocks_ignored,
         /// Duplicate segments received.
         duplicate_segments,
         /// UDP datagrams received.

@@ -66,7 +66,7 @@ impl Connection {
         if advanced > 0 {
             progress = self.advance_unacknowledged(segment);
         }
-        let by_sack = self.take_sack(segment);
+        let by_sack = self.take_sack(cx, segment);
         self.measure_round_trip(segment, &progress, &by_sack, in_network);
         self.take_window(segment, window);
         let was_fast = self.recovery.is_fast();
@@ -93,11 +93,14 @@ impl Connection {
         self.send.scoreboard.acknowledge(acknowledgement)
     }
 
-    fn take_sack(&mut self, segment: &Segment) -> Progress {
+    fn take_sack(&mut self, cx: &Context<'_>, segment: &Segment) -> Progress {
         if !self.agreement.sack || segment.header.options.sack.is_empty() {
             return Progress::default();
         }
-        self.send.scoreboard.selectively_acknowledge(segment.header.options.sack.as_slice())
+        let blocks = segment.header.options.sack.as_slice();
+        let progress = self.send.scoreboard.selectively_acknowledge(blocks, cx.config.sack_ranges);
+        cx.out.counters().transport.sack_blocks_ignored.add(progress.blocks_ignored);
+        progress
     }
 
     /// A sample by the time of transmission, where Karn's rule allows it, else by the peer's echo of our timestamp (RFC 7323 §4.1). It ends when the

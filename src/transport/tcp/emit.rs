@@ -6,7 +6,7 @@
 use super::receive_side::Due;
 use super::state::State;
 use super::{Connection, Context, Segment};
-use crate::layer::Event;
+use crate::layer::{Event, Level};
 use crate::network::{self, Fragmentation, Outgoing};
 use crate::packet::{ChecksumState, Guard, HEADROOM, Packet, Segmentation, SegmentationKind};
 use crate::time::Duration;
@@ -286,6 +286,15 @@ fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut packet: Pac
     packet.number = cx.next_packet_number();
     packet.arrived = cx.now;
     let number = packet.number;
+    let length = packet.len() - header.header_length();
+    cx.out.log(
+        "tcp",
+        Level::Trace,
+        format_args!(
+            "{} -> {} {} seq {} ack {} win {} len {length}",
+            route.local, route.remote, header.flags, header.sequence.0, header.acknowledgement.0, header.window
+        ),
+    );
     cx.out.counters().transport.segments_sent.increment();
     cx.out.down.push_back(network::Message::Send(Outgoing {
         source: route.local.ip(),

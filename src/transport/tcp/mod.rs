@@ -42,7 +42,7 @@ pub use initial_sequence::InitialSequence;
 pub use rate_limit::RateLimit;
 pub use state::State;
 
-use super::shared::{Failure, NoRoom, SocketOptions, TcpShared};
+use super::shared::{NoRoom, SocketOptions, TcpShared};
 use crate::layer::Level;
 use crate::time::{Duration, Instant};
 use crate::wire::{SequenceNumber, TcpFlags};
@@ -165,7 +165,7 @@ impl Connection {
                 Timer::DelayedAcknowledgement => self.receive.owe(Due::Now),
                 Timer::Keepalive => self.keepalive_timeout(cx),
                 Timer::FinWait2 | Timer::TimeWait => self.finish(cx),
-                Timer::Linger => self.abort(cx, Failure::TimedOut),
+                Timer::Linger => self.linger_timeout(cx),
             }
         }
         self.end_batch(cx);
@@ -186,6 +186,9 @@ impl Connection {
 
     /// The path to the peer now carries IP packets of `mtu` bytes (RFC 9293 §3.7.5, RFC 1191 §6.5).
     pub fn path_mtu_changed(&mut self, cx: &mut Context<'_>, mtu: u16) {
+        if mtu == self.path_mtu {
+            return;
+        }
         let before = self.send.segment_size;
         self.path_mtu = mtu;
         self.update_segment_size();

@@ -2,7 +2,7 @@
 
 use super::receive_side::Due;
 use super::{Connection, Context, Segment, State};
-use crate::layer::DropReason;
+use crate::layer::{DropReason, Level};
 use crate::transport::shared::Failure;
 use crate::wire::{SackBlock, TcpFlags};
 use std::ops::ControlFlow;
@@ -21,6 +21,7 @@ pub(super) const DONE: Check = ControlFlow::Break(None);
 impl Connection {
     /// Takes one segment that is this connection's. Acknowledgements, data and wakes wait for [`Connection::end_batch`].
     pub fn segment_arrives(&mut self, cx: &mut Context<'_>, mut segment: Segment) {
+        self.log_arrival(cx, &segment);
         let check = match self.state {
             State::Closed | State::Listen => self.arrives_in_closed(cx, &segment),
             State::SynSent => self.arrives_in_syn_sent(cx, &mut segment),
@@ -30,6 +31,19 @@ impl Connection {
         if let ControlFlow::Break(Some(reason)) = check {
             cx.out.drop_packet(reason, segment.payload);
         }
+    }
+
+    fn log_arrival(&self, cx: &Context<'_>, segment: &Segment) {
+        let (header, length) = (&segment.header, segment.payload.len());
+        let state = self.state.name();
+        cx.out.log(
+            "tcp",
+            Level::Trace,
+            format_args!(
+                "{} <- {} {} seq {} ack {} win {} len {length} in {state}",
+                self.local, self.remote, header.flags, header.sequence.0, header.acknowledgement.0, header.window
+            ),
+        );
     }
 
     /// §3.10.7.1.
@@ -51,9 +65,11 @@ impl Connection {
         self.segment_text_and_finish(cx, segment) // Seventh and eighth
     }
 
-    /// RFC 7323 §5.3 R1 and §3.2: before the sequence number, the timestamp.
+    /// RFC 7323 §5.3 R1 and §3.2: before the sequence number, the timestamp. A SYN without one goes on to its challenge: so does a peer that has
+    /// forgotten us learn of us.
     fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
-        if !self.agreement.timestamps || segment.has(TcpFlags::RST) {
+        let is_exempt = segment.has(TcpFlags::RST) || (segment.has(TcpFlags::SYN) && segment.header.options.timestamps.is_none());
+        if !self.agreement.timestamps || is_exempt {
             return ControlFlow::Continue(());
         }
         match segment.header.options.timestamps {

@@ -44,6 +44,13 @@ impl Connection {
         }
     }
 
+    /// The linger time is over: what the peer has not acknowledged is lost.
+    pub(super) fn linger_timeout(&mut self, cx: &mut Context<'_>) {
+        if self.send.has_unsent() || !self.send.scoreboard.is_empty() {
+            self.abort(cx, Failure::TimedOut);
+        }
+    }
+
     /// CLOSE (§3.10.4): no more is taken from the program; FIN follows what it wrote. Before the handshake there is nothing to close.
     pub fn close(&mut self, cx: &mut Context<'_>) {
         match self.state {
@@ -100,6 +107,7 @@ impl Connection {
     pub(super) fn apply_options(&mut self) {
         self.receive.buffer = self.options.receive_buffer;
         self.timers.cancel(Timer::Keepalive);
+        self.recovery.restarts_timer |= self.options.user_timeout.is_some();
         if self.congestion.name() != self.options.congestion_control.name() {
             self.change_congestion_control();
         }

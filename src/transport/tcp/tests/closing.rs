@@ -222,6 +222,18 @@ fn linger_zero_resets_and_linger_ends_in_a_reset() {
 }
 
 #[test]
+fn linger_does_not_reset_what_was_acknowledged() {
+    let mut trace = Trace::established();
+    trace.set_options(|options| options.linger = Some(Duration::from_secs(1)));
+    trace.write(10);
+    trace.release();
+    trace.receive(ack(12));
+    trace.sent();
+    trace.at(2_000);
+    assert_eq!((trace.sent().len(), trace.state()), (0, State::FinWait2));
+}
+
+#[test]
 fn an_orphan_leaves_fin_wait_2_after_its_time_a_half_closed_one_does_not() {
     let mut trace = Trace::in_state(State::FinWait2, plain());
     trace.at(1_000_000);

@@ -121,6 +121,15 @@ fn several_losses_in_a_window_are_repaired_in_one_round_trip_with_sack() {
 }
 
 #[test]
+fn ranges_of_sack_are_bounded_and_counted() {
+    let config = TcpConfig { sack_ranges: 3, ..TcpConfig::default() };
+    let mut trace = Trace::established_with(config, with_sack());
+    trace.write(100_000);
+    trace.receive(sack(1, &[(1_001, 2_001), (3_001, 4_001), (5_001, 6_001)]));
+    assert_eq!(trace.host.counters.transport.sack_blocks_ignored.get(), 2);
+}
+
+#[test]
 fn a_timeout_with_sack_resends_only_the_holes() {
     let mut trace = ten_in_flight(with_sack());
     trace.receive(sack(1, &[(1_001, 2_001)]));

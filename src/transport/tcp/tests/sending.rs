@@ -167,14 +167,15 @@ fn a_window_update_that_was_lost_is_found_by_the_probe() {
 
 #[test]
 fn the_socket_has_two_super_segments_on_their_way_at_most() {
-    let mut trace = Trace::established_with(TcpConfig { in_stack_bytes: 6_000, ..TcpConfig::default() }, plain());
+    let mut trace =
+        Trace::established_with(TcpConfig { in_stack_bytes: 6_000, in_stack_bytes_when_fast: 6_000, ..TcpConfig::default() }, plain());
     trace.device_is_stuck = true;
     trace.write(5_000);
     trace.write(4_000);
     trace.write(1_000);
     assert_eq!(trace.sent(), ["[P.] 1..5001/1000 ack 1", "[P.] 5001..9001/1000 ack 1"]);
     assert!(!trace.connection.waits_for_device_room());
-    trace.in_device.remove(0);
+    trace.in_device.clear();
     trace.take_marks();
     assert_eq!(trace.sent(), ["[P.] 9001..10001 ack 1"]);
 }
@@ -196,7 +197,8 @@ fn a_full_device_is_waited_for() {
 
 #[test]
 fn a_retransmission_waits_for_room_as_well() {
-    let mut trace = Trace::established_with(TcpConfig { in_stack_bytes: 1_000, ..TcpConfig::default() }, plain());
+    let mut trace =
+        Trace::established_with(TcpConfig { in_stack_bytes: 1_000, in_stack_bytes_when_fast: 1_000, ..TcpConfig::default() }, plain());
     trace.device_is_stuck = true;
     trace.write(1_000);
     assert_eq!(trace.sent().len(), 1);
