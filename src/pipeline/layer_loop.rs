@@ -253,8 +253,11 @@ impl Reins {
 
 impl<M: Message> Port<M> for EntryPort<M> {
     fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
+        if messages.is_empty() {
+            return;
+        }
         for message in messages.drain(..) {
-            let Err(Refused { message, cause }) = self.entry.send(message) else { continue };
+            let Err(Refused { message, cause }) = self.entry.push(message) else { continue };
             let reason = match cause {
                 Refusal::OwnShareFull => DropReason::InboxFull,
                 Refusal::Closed => DropReason::ShuttingDown,
@@ -267,6 +270,7 @@ impl<M: Message> Port<M> for EntryPort<M> {
                 refuse(reason, packet);
             }
         }
+        self.entry.ring();
     }
 }
 

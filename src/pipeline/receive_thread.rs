@@ -100,10 +100,11 @@ impl ReceiveThread {
             (packet.arrived, packet.number) = (now, *number);
             self.credits.take(bytes);
             packet.guard = Some(Guard::new(self.credits.clone(), bytes));
-            if let Err(refused) = self.entries.link.send(link::Message::Frame(packet)) {
+            if let Err(refused) = self.entries.link.push(link::Message::Frame(packet)) {
                 self.count_refused(refused.cause);
             }
         }
+        self.entries.link.ring();
     }
 
     fn count_refused(&self, cause: Refusal) {
