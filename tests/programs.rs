@@ -86,6 +86,7 @@ fn every_failure_has_curls_exit_code() {
     assert_exit(35, &["https://lab.test:80/"]);
     assert_exit(47, &["-L", "--max-redirs", "2", "http://lab.test/redirect/5"]);
     assert_exit(52, &["http://lab.test/nothing"]);
+    assert_exit(56, &["https://lab.test/torn"]);
     assert_exit(60, &["https://wrong.lab.test/"]);
     assert_exit(2, &["-x", "http://proxy.test/", "http://lab.test/"]);
 }

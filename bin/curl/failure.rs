@@ -1,6 +1,6 @@
 //! What can go wrong, with curl's exit codes.
 
-use hopline::app::tls;
+use hopline::app::{http, tls};
 use std::fmt;
 use std::io;
 use ureq::Error;
@@ -89,11 +89,12 @@ fn explain_io(error: io::Error, stage: Stage, target: &str) -> Failure {
     if let Some(problem) = tls::certificate_problem(&error) {
         return Failure::new(Code::Certificate, format!("certificate problem: {problem}"));
     }
+    let is_end = http::interruption(&error).unwrap_or(error.kind()) == io::ErrorKind::UnexpectedEof;
     match stage {
         Stage::Resolve => Failure::new(Code::Resolve, capitalised(&error.to_string())),
         Stage::Connect => Failure::new(Code::Connect, format!("Failed to connect to {target}: {error}")),
         Stage::Handshake => Failure::new(Code::Tls, format!("TLS handshake with {target}: {error}")),
-        Stage::Request if error.kind() == io::ErrorKind::UnexpectedEof => Failure::new(Code::Empty, "Empty reply from server"),
+        Stage::Request if is_end => Failure::new(Code::Empty, "Empty reply from server"),
         Stage::Request if error.kind() == io::ErrorKind::BrokenPipe => Failure::new(Code::Send, format!("Send failure: {error}")),
         Stage::Body if error.kind() == io::ErrorKind::UnexpectedEof => Failure::new(Code::Partial, "The body ended before its time"),
         _ => Failure::new(Code::Receive, format!("Receive failure: {error}")),

@@ -92,6 +92,12 @@ pub fn agent(dialer: impl Dialer, options: HttpOptions) -> ureq::Agent {
     ureq::Agent::with_parts(config, HoplineConnector(way.clone()), HoplineResolver(way))
 }
 
+/// How a connection was cut, if that is what `error` says: reset, aborted, or ended without TLS's close_notify. ureq would take these for the end of a body
+/// without a length, so they reach it as [`io::ErrorKind::Other`].
+pub fn interruption(error: &io::Error) -> Option<io::ErrorKind> {
+    error.get_ref()?.downcast_ref::<transport::Interruption>().map(|cut| cut.0.kind())
+}
+
 /// What the parts that ureq holds have in common.
 struct Way {
     dialer: Box<dyn Dialer>,

@@ -189,7 +189,7 @@ impl Transport for HoplineTransport {
         let until = Until::new(timeout.for_read());
         self.wire.set_until(until);
         let room = self.buffers.input_append_buf();
-        let amount = self.wire.read(room).map_err(|error| until.explain(error))?;
+        let amount = self.wire.read(room).map_err(|error| until.explain(interruption(error)))?;
         self.tap.received(room.get(..amount).unwrap_or_default());
         self.buffers.input_appended(amount);
         Ok(amount > 0)
@@ -201,6 +201,33 @@ impl Transport for HoplineTransport {
 
     fn is_tls(&self) -> bool {
         matches!(self.wire, Wire::Tls(_))
+    }
+}
+
+/// ureq takes a reset, an abort, or an end without close_notify for the end of a body that has no length. It is not one: anybody can cause it. So
+/// they go by a kind that ureq passes on, with the original inside.
+fn interruption(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            io::Error::other(Interruption(error))
+        }
+        _ => error,
+    }
+}
+
+/// A connection that did not end in order.
+#[derive(Debug)]
+pub(super) struct Interruption(pub(super) io::Error);
+
+impl fmt::Display for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the connection was cut: {}", self.0)
+    }
+}
+
+impl std::error::Error for Interruption {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) enum Body {
         promised: u64,
         sent: u64,
     },
+    /// Has no length, and ends as TLS must not.
+    Torn(&'static str),
     /// Ends the connection without a word.
     Nothing,
 }
@@ -218,6 +220,11 @@ impl<S: Read + Write> Connection<S> {
                 self.stream.write_all(&header)?;
                 self.write_pattern(0, *sent)?;
             }
+            Body::Torn(text) => {
+                self.stream.write_all(&[header.as_slice(), text.as_bytes()].concat())?;
+                self.stream.flush()?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             Body::Nothing => {}
         }
         Ok(!matches!(body, Body::Cut { .. } | Body::Nothing))
@@ -301,8 +308,9 @@ impl Response {
             Body::Pattern { length, .. } => header.push_str(&format!("Content-Length: {length}\r\n")),
             Body::Cut { promised, .. } => header.push_str(&format!("Content-Length: {promised}\r\n")),
             Body::Chunks(_) => header.push_str("Transfer-Encoding: chunked\r\n"),
-            Body::Nothing => {}
+            Body::Torn(_) | Body::Nothing => {}
         }
+        let keep_alive = keep_alive && !matches!(self.body, Body::Torn(_));
         header.push_str(if keep_alive { "\r\n" } else { "Connection: close\r\n\r\n" });
         header
     }

@@ -43,7 +43,7 @@ const PAGE: &str = "<!doctype html>\n<title>Hopline lab</title>\n<h1>It works.</
 <p>This page came from a second TCP/IP stack in the same process, over a virtual link:\n\
 no root, no network, and every layer from Ethernet to TLS.</p>\n\
 <p>There is more: /bytes/N, /chunked/N, /redirect/N, /status/N, /headers, /upload, /slow/SECONDS,\n\
-/gzip, /cookie, /private, /cut, /nothing.</p>\n";
+/gzip, /cookie, /private, /cut, /torn, /nothing.</p>\n";
 
 /// "This text was sent compressed.\n", compressed.
 const COMPRESSED: &[u8] = &[
@@ -72,6 +72,7 @@ impl Site {
             ("cookie", _) => cookie(request),
             ("private", _) => private(request),
             ("cut", _) => Response { body: Body::Cut { promised: 1000, sent: 100 }, ..Response::text(200, "") },
+            ("torn", _) => Response { body: Body::Torn("This is not al"), ..Response::text(200, "") },
             ("nothing", _) => Response { body: Body::Nothing, ..Response::text(200, "") },
             _ => Response::text(404, format!("There is no {path} here.\n")),
         }
