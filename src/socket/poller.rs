@@ -7,6 +7,7 @@ use super::datagram::DatagramHandle;
 use super::{IcmpSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpShared, Watch, Watcher, Watches};
 use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -74,6 +75,9 @@ pub(super) mod sealed {
 }
 
 use sealed::{Shared, Source};
+
+/// What may be ready, taken off the list to be asked; few enough need no allocation.
+type Candidates = SmallVec<[(u64, Weak<dyn Shared>, Interest); 16]>;
 
 struct Core {
     state: Mutex<State>,
@@ -225,7 +229,7 @@ impl Core {
         self.keep_candidates(events);
     }
 
-    fn take_candidates(&self) -> Vec<(u64, Weak<dyn Shared>, Interest)> {
+    fn take_candidates(&self) -> Candidates {
         let mut state = self.state.lock();
         self.signpost.clear();
         let State { registered, candidates, .. } = &mut *state;
