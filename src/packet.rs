@@ -159,6 +159,11 @@ impl Packet {
         }
     }
 
+    /// Makes room for so many slices more, with one allocation instead of several.
+    pub fn reserve(&mut self, slices: usize) {
+        self.slices.reserve(slices);
+    }
+
     /// Drops the first `count` bytes (all, if there are fewer) and moves the checksum's place along.
     pub fn advance(&mut self, count: usize) {
         self.shift_checksum(-(count.min(self.length) as isize));

@@ -14,6 +14,8 @@ use smallvec::SmallVec;
 
 /// Flows looked after at once within a batch; packets of further ones stay as they are.
 const RUNS: usize = 8;
+/// Segments that follow the first one of a run: as many as a batch of the receive thread brings.
+const SEGMENTS_EXPECTED: usize = 31;
 
 /// Merges the packets of `batch` from index `first` on. Packets of one flow keep their order.
 pub fn merge(batch: &mut Vec<Packet>, first: usize, medium: Medium, pool: &Pool) {
@@ -168,6 +170,7 @@ impl Run {
         let Some(head) = batch.get_mut(self.index) else { return };
         if self.segments == 1 {
             head.truncate(self.layout.end);
+            head.reserve(SEGMENTS_EXPECTED);
         }
         let length = segment.payload_length();
         packet.part(segment.layout.payload..segment.layout.end).into_slices().for_each(|slice| head.push(slice));
