@@ -127,19 +127,37 @@ pub fn fits(packet: &Packet, offload: &DeviceOffload) -> bool {
 /// Makes every packet of `frames` one that the device takes: cuts super-segments, completes checksums, keeps the order. Says how many had to
 /// be dropped because they make no sense.
 pub fn prepare(frames: &mut VecDeque<Packet>, offload: &DeviceOffload, medium: Medium, pool: &Pool) -> u64 {
-    if frames.iter().all(|packet| fits(packet, offload)) {
+    prepare_front(frames, usize::MAX, offload, medium, pool, &mut VecDeque::new())
+}
+
+/// The same for `count` packets at the front: what a device cannot take at once anyway stays whole, and needs no slots for headers yet. `spare` is
+/// an empty queue, kept for its memory.
+pub fn prepare_front(
+    frames: &mut VecDeque<Packet>,
+    count: usize,
+    offload: &DeviceOffload,
+    medium: Medium,
+    pool: &Pool,
+    spare: &mut VecDeque<Packet>,
+) -> u64 {
+    if frames.iter().take(count).all(|packet| fits(packet, offload)) {
         return 0;
     }
     let mut refused = 0;
-    for mut packet in std::mem::take(frames) {
+    while spare.len() < count
+        && let Some(mut packet) = frames.pop_front()
+    {
         if fits(&packet, offload) {
-            frames.push_back(packet);
+            spare.push_back(packet);
         } else if packet.offload.segmentation.is_some() {
-            refused += u64::from(cut(packet, medium, pool, frames).is_err());
+            refused += u64::from(cut(packet, medium, pool, spare).is_err());
         } else {
             complete(&mut packet, pool);
-            frames.push_back(packet);
+            spare.push_back(packet);
         }
+    }
+    while let Some(packet) = spare.pop_back() {
+        frames.push_front(packet);
     }
     refused
 }
@@ -296,6 +314,19 @@ pub(super) mod tests {
         assert_eq!((prepare(&mut frames, &none, MEDIUM, &pool), frames.len()), (0, 3));
         frames.iter().for_each(|frame| drop(checked(frame)));
         assert_eq!(frames.iter().map(Packet::len).collect::<Vec<_>>(), [54 + 1448, 54 + 552, 59]);
+    }
+
+    #[test]
+    fn what_is_far_from_the_front_stays_whole() {
+        let (pool, none) = (Pool::default(), DeviceOffload::default());
+        let mut frames: VecDeque<_> = (0..3).map(|_| super_segment(&pool, &payload(3000), 1000, TcpFlags::ACK)).collect();
+        let mut spare = VecDeque::new();
+        assert_eq!(prepare_front(&mut frames, 4, &none, MEDIUM, &pool, &mut spare), 0);
+        assert_eq!((frames.len(), spare.len()), (7, 0));
+        frames.iter().take(6).for_each(|frame| drop(checked(frame)));
+        assert!(frames.back().is_some_and(|last| last.offload.segmentation.is_some()));
+        assert_eq!(prepare_front(&mut frames, 6, &none, MEDIUM, &pool, &mut spare), 0);
+        assert_eq!(frames.len(), 7, "what is ready is left alone");
     }
 
     #[test]

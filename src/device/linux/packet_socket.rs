@@ -16,7 +16,7 @@ use super::sending::{Verdict, judge};
 use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
 use super::wait::Waiter;
 use crate::device::frame::layout;
-use crate::device::segmentation::{cut, prepare};
+use crate::device::segmentation::{cut, prepare_front};
 use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, host, merge, virtio,
 };
@@ -137,6 +137,7 @@ impl Device for PacketSocket {
             has_header: self.has_header,
             offload: offload(self.has_header),
             pool: Pool::new(HEADER_SLOTS, 0),
+            spare: VecDeque::new(),
             congestion: waiter.congestion(),
             addresses: [libc::ETH_P_IP, libc::ETH_P_IPV6].map(|protocol| link_address(protocol as u16, self.link.index)),
         };
@@ -386,6 +387,7 @@ struct PacketSender {
     /// Less than at the start if the kernel turned out not to know some kind of super-segment.
     offload: DeviceOffload,
     pool: Pool,
+    spare: VecDeque<Packet>,
     congestion: Arc<AtomicBool>,
     /// For bare packets: IPv4, IPv6.
     addresses: [libc::sockaddr_ll; 2],
@@ -395,7 +397,7 @@ impl FrameSender for PacketSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
-            sent.refused += prepare(frames, &self.offload, self.medium, &self.pool);
+            sent.refused += prepare_front(frames, MESSAGES, &self.offload, self.medium, &self.pool, &mut self.spare);
             if frames.is_empty() {
                 return Ok(sent);
             }

@@ -11,7 +11,7 @@ use super::netlink::{Link, link_by_name, set_up};
 use super::sending::{Verdict, judge};
 use super::sys;
 use super::wait::Waiter;
-use crate::device::segmentation::prepare;
+use crate::device::segmentation::prepare_front;
 use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, local_mac, merge,
     virtio,
@@ -164,6 +164,7 @@ impl Device for TunTap {
             has_header: self.has_header,
             offload,
             pool: Pool::new(HEADER_SLOTS, 0),
+            spare: VecDeque::new(),
             congestion: waiter.congestion(),
         };
         let receiver = TunTapReceiver { tun, medium: self.medium, has_header: self.has_header, waiter, buffer: None, truncated: 0 };
@@ -250,13 +251,16 @@ struct TunTapSender {
     has_header: bool,
     offload: DeviceOffload,
     pool: Pool,
+    spare: VecDeque<Packet>,
     congestion: Arc<AtomicBool>,
 }
 
 impl FrameSender for TunTapSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
-        let mut sent = Sent { refused: prepare(frames, &self.offload, self.medium, &self.pool), ..Sent::default() };
-        while let Some(packet) = frames.front() {
+        let mut sent = Sent::default();
+        loop {
+            sent.refused += prepare_front(frames, 1, &self.offload, self.medium, &self.pool, &mut self.spare);
+            let Some(packet) = frames.front() else { break };
             let verdict = match self.write(packet) {
                 Ok(_) => {
                     sent.frames += 1;
@@ -267,7 +271,7 @@ impl FrameSender for TunTapSender {
                 Err(error) => judge(&error, Some(packet), &mut self.offload),
             };
             match verdict {
-                Verdict::Again => sent.refused += prepare(frames, &self.offload, self.medium, &self.pool),
+                Verdict::Again => {}
                 Verdict::Wait => break,
                 Verdict::Pause => {
                     self.congestion.store(true, Ordering::Relaxed);
