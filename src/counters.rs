@@ -111,7 +111,7 @@ counter_group! {
         icmp_errors_sent,
         /// ICMP errors received.
         icmp_errors_received,
-        /// Path MTU reductions learned.
+        /// Path MTU reductions learned: for datagrams by destination, for TCP by connection.
         path_mtu_updates,
         /// Path MTUs forgotten because the cache was full.
         path_mtus_evicted,

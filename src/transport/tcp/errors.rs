@@ -17,6 +17,7 @@ impl Connection {
         }
         if let DeliveryError::PacketTooBig { mtu } = report.error {
             if mtu < self.path_mtu {
+                cx.out.counters().network.path_mtu_updates.increment();
                 self.path_mtu_changed(cx, mtu);
             }
             return;
