@@ -1,0 +1,57 @@
+//! In steady state no packet costs an allocation, from the program's write to the other program's read.
+//!
+//! Alone in its program, since it counts the allocations of all threads.
+
+use hopline::device::virtual_link::{self, LinkOptions, VirtualDevice};
+use hopline::socket::{Stack, TcpStream};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::io::{Read, Write};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const ROUNDS: usize = 5_000;
+/// Timers, and queues that reach a new length, may still allocate now and then.
+const FEW: usize = ROUNDS / 50;
+
+fn stack(device: VirtualDevice, address: &str) -> Stack {
+    Stack::builder().device(device).address(address.parse().unwrap()).start().unwrap()
+}
+
+/// Answers each request of `request` bytes with one of `response` bytes, until the peer closes.
+fn serve(mut stream: TcpStream, request: usize, response: usize) {
+    let (mut question, answer) = (vec![0; request], vec![0; response]);
+    while stream.read_exact(&mut question).is_ok() && stream.write_all(&answer).is_ok() {}
+}
+
+/// Allocations of all threads during so many rounds, after as many to warm up.
+fn allocations(client: &Stack, server: &Stack, request: usize, response: usize, rounds: usize) -> usize {
+    let listener = server.listen("192.0.2.2:7").unwrap();
+    let service = std::thread::spawn(move || serve(listener.accept().unwrap().0, request, response));
+    let mut stream = client.connect("192.0.2.2:7").unwrap();
+    let (question, mut answer) = (vec![0; request], vec![0; response]);
+    let mut ask = || {
+        stream.write_all(&question).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+    };
+    (0..rounds).for_each(|_| ask());
+    let region = Region::new(ALLOCATOR);
+    (0..rounds).for_each(|_| ask());
+    let count = region.change().allocations;
+    drop(stream);
+    service.join().unwrap();
+    count
+}
+
+#[test]
+fn packets_cost_no_allocations() {
+    let (a, b) = virtual_link::pair(LinkOptions::default());
+    let (client, server) = (stack(a, "192.0.2.1/24"), stack(b, "192.0.2.2/24"));
+    let small = allocations(&client, &server, 1, 1, ROUNDS);
+    assert!(small < FEW, "{small} allocations in {ROUNDS} small round trips");
+    // A write of a megabyte lists more chunks than fit on the stack, and the link's own queue grows with each burst: that is all.
+    let megabytes = ROUNDS / 10;
+    let large = allocations(&client, &server, 1 << 20, 1, megabytes);
+    assert!(large < 4 * megabytes, "{large} allocations in {megabytes} megabytes of about twenty packets each");
+}
