@@ -29,6 +29,7 @@
 pub mod packet;
 pub mod time;
 pub mod random;
+pub mod rate_limit;
 pub mod layer;
 pub mod counters;
 pub mod config;

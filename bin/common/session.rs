@@ -6,7 +6,7 @@ use super::{Interrupt, StartFailure};
 use hopline::app::lab::{DeviceWrap, Lab, LabOptions};
 use hopline::app::tls::TlsOptions;
 use hopline::config::Config;
-use hopline::device::Device;
+use hopline::device::{Device, Medium};
 use hopline::device::capture::{Capture, Recorder};
 use hopline::device::host::{self, HostResolver};
 use hopline::device::linux::packet_socket::PacketSocket;
@@ -63,7 +63,7 @@ impl Session {
             return Session::open_lab(options, observers, interrupt);
         }
         let (config, notes) = resolver_config(&options.dns)?;
-        let resolver = Arc::new(Resolver::new(config, host_names())?);
+        let resolver = Arc::new(Resolver::new(config, Hosts::of_system())?);
         let builder = observers.into_iter().fold(Stack::builder(), StackBuilder::observer).resolver(resolver.clone());
         let builder = resolver.config().servers.iter().fold(builder, |builder, server| builder.dns(server.ip()));
         let builder = options.mtu.into_iter().fold(builder, |builder, mtu| builder.mtu(mtu.into()));
@@ -192,10 +192,6 @@ fn reachable(resolver: &HostResolver, notes: &mut Vec<String>) -> IpAddr {
     }
 }
 
-fn host_names() -> Hosts {
-    std::fs::read_to_string("/etc/hosts").map(|text| Hosts::parse(&text)).unwrap_or_default()
-}
-
 /// Gives the builder its addresses; the device is for [`record`] to add.
 fn attach(
     program: &str,
@@ -226,11 +222,12 @@ fn packet_socket(options: &NetworkOptions, address: Cidr) -> Result<PacketSocket
         return Err(StartFailure(format!("--address {address} needs --interface NAME, --tap NAME or --tun NAME")));
     };
     let socket = PacketSocket::open(interface)?.offload(options.offload == Switch::On);
-    let mac = match options.mac {
-        Some(mac) => mac,
-        None => hopline::device::local_mac(&mut SecretRandom::from_os()?),
-    };
-    Ok(socket.mac(mac)?)
+    match (options.mac, socket.properties().medium) {
+        (Some(mac), _) => Ok(socket.mac(mac)?),
+        // A bare-IP interface (tun, wg, ppp) has no MACs.
+        (None, Medium::Ip) => Ok(socket),
+        (None, Medium::Ethernet(_)) => Ok(socket.mac(hopline::device::local_mac(&mut SecretRandom::from_os()?))?),
+    }
 }
 
 /// The host's own address, on the interface that leads to where the program is going.

@@ -69,7 +69,7 @@ impl Network {
         if !self.may_answer(header, cast, payload) {
             return;
         }
-        if !self.error_limit.take(now) {
+        if !self.error_limit.allow(now) {
             return out.counters().dropped(DropReason::RateLimited).increment();
         }
         out.counters().network.icmp_errors_sent.increment();

@@ -13,7 +13,6 @@ mod icmp_errors;
 mod identification;
 mod path_mtu;
 mod piece;
-mod rate_limit;
 mod reassembly;
 mod receive;
 mod redirect;
@@ -29,13 +28,13 @@ use crate::layer::{Layer, Level, Outbox};
 use crate::link::{self, Cast};
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
+use crate::rate_limit::RateLimit;
 use crate::time::Instant;
 use crate::transport;
 use crate::wire::Protocol;
 use expiring::Expiring;
 use identification::Identifications;
 use path_mtu::PathMtus;
-use rate_limit::TokenBucket;
 use reassembly::Reassembly;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -186,7 +185,7 @@ pub struct Network {
     redirects: Expiring<IpAddr>,
     reassembly: Reassembly,
     identifications: Identifications,
-    error_limit: TokenBucket,
+    error_limit: RateLimit,
     /// Whether the link knows our addresses.
     is_introduced: bool,
 }
@@ -200,7 +199,7 @@ impl Network {
             redirects: Expiring::new(config.redirect_entries, config.redirect_timeout),
             reassembly: Reassembly::new(&config),
             identifications: Identifications::new(random),
-            error_limit: TokenBucket::new(config.icmp_errors_per_second),
+            error_limit: RateLimit::new(config.icmp_errors_per_second),
             config,
             topology,
             pool,

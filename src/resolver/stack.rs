@@ -10,7 +10,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Looks names up over a stack: give it to `Stack::builder().resolver(…)`, and `stack.connect("example.com:443")` works.
+/// Looks names up over a stack, for `stack.connect("example.com:443")`. A stack makes one of its name servers; `Stack::builder().resolver(…)` takes
+/// one that is configured otherwise.
 ///
 /// Servers on the host's loopback (127.0.0.53) cannot be reached by frames: they are asked through a socket of the host's.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ impl Resolver {
     /// A resolver with these servers and this hosts file. Fails if the operating system has no randomness.
     pub fn new(config: ResolverConfig, hosts: Hosts) -> io::Result<Resolver> {
         Ok(Resolver { names: Names::new(config, hosts, SecretRandom::from_os()?) })
+    }
+
+    /// A resolver that asks these servers and knows the host's own names: what a stack has unless it is given another.
+    pub fn for_servers(servers: &[IpAddr]) -> io::Result<Resolver> {
+        Resolver::new(ResolverConfig::for_servers(servers), Hosts::of_system())
     }
 
     /// How names are looked up.

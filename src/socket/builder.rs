@@ -13,6 +13,7 @@ use crate::packet::Pool;
 use crate::pipeline::marks::DirtyList;
 use crate::pipeline::{Handoff, Health, Inboxes, Pipeline, Plan, RealClock};
 use crate::random::SecretRandom;
+use crate::resolver::Resolver;
 use crate::transport::ports::{OwnPorts, PortProvider};
 use crate::transport::shared::DeviceRoom;
 use std::io;
@@ -123,7 +124,7 @@ impl StackBuilder {
         self
     }
 
-    /// Who finds the addresses of names.
+    /// Who finds the addresses of names; by default [`Resolver`], which asks the name servers and knows the host's own names.
     pub fn resolver(mut self, resolve: Arc<dyn Resolve>) -> StackBuilder {
         self.resolve = Some(resolve);
         self
@@ -198,6 +199,10 @@ impl StackBuilder {
             waiting: Waiting::Allowed,
             health: Arc::new(Health::default()),
         });
+        let resolve = match self.resolve {
+            Some(resolve) => resolve,
+            None => Arc::new(Resolver::for_servers(&self.name_servers)?),
+        };
         let pipeline = Pipeline::start(Plan {
             device: device.open()?,
             config,
@@ -212,7 +217,7 @@ impl StackBuilder {
             health: backend.health().clone(),
             inboxes,
         })?;
-        let (name_servers, resolve) = (self.name_servers, self.resolve);
+        let name_servers = self.name_servers;
         Ok(Stack::from_inner(Inner { backend, pipeline, counters, properties, name_servers, resolve }))
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Inner {
     pub(super) counters: Arc<Counters>,
     pub(super) properties: DeviceProperties,
     pub(super) name_servers: Vec<IpAddr>,
-    pub(super) resolve: Option<Arc<dyn Resolve>>,
+    pub(super) resolve: Arc<dyn Resolve>,
 }
 
 impl Stack {
@@ -120,10 +120,7 @@ impl Stack {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        match &self.inner.resolve {
-            Some(resolve) => resolve.resolve(self, host),
-            None => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot resolve {host:?}: the stack has no resolver"))),
-        }
+        self.inner.resolve.resolve(self, host)
     }
 
     /// The name servers that the stack was given.

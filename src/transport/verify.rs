@@ -1,7 +1,7 @@
 //! Transport checksums of packets that arrived.
 
 use crate::network::Delivery;
-use crate::packet::{ChecksumState, Packet, Pool};
+use crate::packet::ChecksumState;
 use crate::wire::checksum::pseudo_header;
 use crate::wire::{Checksum, Protocol};
 
@@ -19,16 +19,4 @@ pub(super) fn checksum_is_good(delivery: &Delivery) -> bool {
     };
     delivery.packet.slices().iter().for_each(|slice| sum.add_bytes(slice));
     sum.is_valid()
-}
-
-/// Completes a partial checksum in a copy of the bytes: for who wants to see the packet as it would be on a wire.
-pub(super) fn fill_in_checksum(packet: &mut Packet, pool: &Pool) {
-    let ChecksumState::Partial { start, offset } = packet.offload.checksum else { return };
-    let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
-    let mut sum = Checksum::new();
-    packet.part(start..packet.len()).slices().iter().for_each(|slice| sum.add_bytes(slice));
-    if let Some(space) = packet.make_writable(field + 2, pool).and_then(|bytes| bytes.get_mut(field..)) {
-        space.copy_from_slice(&sum.finish_udp().to_be_bytes());
-        packet.offload.checksum = ChecksumState::Verified;
-    }
 }

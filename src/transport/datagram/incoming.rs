@@ -4,13 +4,13 @@ use super::{Datagrams, Entry};
 use crate::layer::DropReason;
 use crate::link::Cast;
 use crate::network::topology::AddressMode;
-use crate::network::{self, Delivery, DeliveryError, ErrorReport, Fragmentation};
+use crate::network::{self, Delivery, DeliveryError, ErrorReport, Fragmentation, checksum};
 use crate::packet::{LARGE_SLOT, Packet, Pool, SMALL_SLOT, SegmentationKind, Slice};
 use crate::time::Instant;
 use crate::transport::demux::covers;
 use crate::transport::environment::{Environment, Out};
 use crate::transport::shared::{self, Datagram, Failure, Readiness};
-use crate::transport::verify::{checksum_is_good, fill_in_checksum};
+use crate::transport::verify::checksum_is_good;
 use crate::wire::{Icmpv4Message, Malformed, Protocol, Reason, UdpHeader, UnreachableCode};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +27,7 @@ impl Datagrams {
             if covers(entry.local.ip(), delivery.destination) && accepts(entry, delivery.source, None) {
                 taken = true;
                 let mut copy = delivery.packet.share();
-                fill_in_checksum(&mut copy, &environment.pool);
+                checksum::complete(&mut copy, &environment.pool);
                 self.put(key, datagram_of(delivery, (0, 0), copy), &environment.pool, out);
             }
         }

@@ -210,7 +210,7 @@ fn what_is_sent_has_a_header_and_a_partial_checksum() {
     assert_eq!((outgoing.source, outgoing.destination, outgoing.protocol), (ip("192.0.2.1"), ip("192.0.2.9"), Protocol::UDP));
     assert_eq!(outgoing.packet.offload.checksum, ChecksumState::Partial { start: 0, offset: 6 });
     let mut packet = outgoing.packet;
-    crate::transport::verify::fill_in_checksum(&mut packet, &bench.pool);
+    crate::network::checksum::complete(&mut packet, &bench.pool);
     let header = UdpHeader::parse(&packet.to_vec()).unwrap();
     assert_eq!((header.source_port, header.destination_port, header.length), (5353, 53, 13));
     packet.offload.checksum = ChecksumState::Unknown;

@@ -1,12 +1,12 @@
 //! What a connection is handed with each call: the segment, and its surroundings.
 
-use super::rate_limit::RateLimit;
 use crate::config::TcpConfig;
 use crate::layer::Outbox;
 use crate::network;
 use crate::network::topology::Topology;
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
+use crate::rate_limit::RateLimit;
 use crate::time::Instant;
 use crate::wire::{SequenceNumber, TcpFlags, TcpHeader};
 use std::convert::Infallible;

@@ -18,7 +18,6 @@ mod errors;
 mod exchange;
 mod initial_sequence;
 mod options;
-mod rate_limit;
 mod reassembly;
 mod receive_side;
 mod retransmission;
@@ -39,7 +38,6 @@ mod user_calls;
 pub use context::{Context, Segment};
 pub use emit::reset_for;
 pub use initial_sequence::InitialSequence;
-pub use rate_limit::RateLimit;
 pub use state::State;
 
 use super::shared::{NoRoom, SocketOptions, TcpShared};

@@ -20,6 +20,7 @@ use crate::network::topology::{AddressMode, Topology};
 use crate::network::{self, Outgoing};
 use crate::packet::{ChecksumState, Packet, Pool};
 use crate::random::SecretRandom;
+use crate::rate_limit::RateLimit;
 use crate::transport::shared::{DeviceRoom, Failure, Mark, MarkQueue, Phase, Socket};
 use crate::wire::TcpHeader;
 use std::convert::Infallible;

@@ -1,10 +1,12 @@
-//! A token bucket: so many per second, with a burst of as many.
+//! A token bucket: so many per second, with a burst of as many (RFC 1812 §4.3.2.8).
+//!
+//! Owns the count. Refuses to arm a timer: it is filled when somebody looks.
 
 use crate::time::Instant;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Limits how often something happens, for instance challenge ACKs (RFC 5961 §7).
+/// Limits how often something happens, such as challenge ACKs (RFC 5961 §7) and ICMP errors.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     per_second: u32,
