@@ -157,8 +157,12 @@ impl ReceiveSide {
         window
     }
 
-    /// Whether the program's reading has made an acknowledgement worth sending for its window alone.
+    /// Whether the program's reading has made an acknowledgement worth sending for its window alone. The window of a SYN, which is not scaled,
+    /// is more than a peer sends at first (RFC 6928): the acknowledgement of that opens the rest.
     pub(super) fn update_is_due(&self) -> bool {
+        if self.next == self.initial + 1 && self.window() > 0 {
+            return false;
+        }
         let gain = self.free().saturating_sub(self.window() as usize);
         gain >= self.update_step() && self.units_to_offer() << self.shift > self.window() as usize
     }
@@ -310,6 +314,15 @@ mod tests {
         receive.unread -= 1;
         assert!(receive.update_is_due());
         assert_eq!(receive.advertise(), 2_000);
+    }
+
+    #[test]
+    fn the_unscaled_window_of_a_syn_is_opened_by_the_first_acknowledgement_of_data() {
+        let mut receive = receiver(1 << 20, 7);
+        assert_eq!((receive.advertise_unscaled(), receive.update_is_due()), (u16::MAX, false));
+        take(&mut receive, 1);
+        assert!(receive.update_is_due());
+        assert_eq!(usize::from(receive.advertise()) << 7, (1 << 20) - 128);
     }
 
     #[test]
