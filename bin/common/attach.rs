@@ -1,0 +1,100 @@
+//! Linux: packet sockets, TUN/TAP, and the host's own address.
+
+use super::StartFailure;
+use super::options::{NetworkOptions, Switch};
+use hopline::device::host::{self, HostResolver};
+use hopline::device::linux::packet_socket::PacketSocket;
+use hopline::device::linux::tun_tap::TunTap;
+use hopline::device::shared_address::SharedAddress;
+use hopline::device::{Device, Medium};
+use hopline::network::topology::Cidr;
+use hopline::random::SecretRandom;
+use hopline::socket::StackBuilder;
+use std::io;
+use std::net::IpAddr;
+
+/// The host's name servers, and what there is to say about them. Those on the host's loopback are asked through the host's own sockets.
+pub(super) fn name_servers() -> (Vec<IpAddr>, Vec<String>) {
+    let mut notes = Vec::new();
+    let addresses = host::resolvers().unwrap_or_default().iter().map(|resolver| reachable(resolver, &mut notes)).collect();
+    (addresses, notes)
+}
+
+fn reachable(resolver: &HostResolver, notes: &mut Vec<String>) -> IpAddr {
+    match *resolver {
+        HostResolver::Reachable(address) => address,
+        HostResolver::LocalOnly(address) => {
+            notes.push(format!("{address} is on this host, out of reach for frames: names are asked there through a socket of the host's"));
+            address
+        }
+    }
+}
+
+/// Gives the builder its addresses; the device is for [`record`] to add.
+pub(super) fn attach(
+    program: &str,
+    builder: StackBuilder,
+    options: &NetworkOptions,
+    hint: Option<IpAddr>,
+) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
+    let Some(address) = options.address else { return attach_shared(program, builder, options, hint) };
+    let builder = options.gateway.into_iter().fold(builder.address(address), StackBuilder::gateway);
+    let device: Box<dyn Device> = match (&options.tap, &options.tun) {
+        (Some(name), _) => Box::new(with_mac(TunTap::tap(name)?.offload(options.offload == Switch::On)?, options)),
+        (_, Some(name)) => Box::new(TunTap::tun(name)?.offload(options.offload == Switch::On)?),
+        _ => Box::new(packet_socket(options, address)?),
+    };
+    Ok((builder, device))
+}
+
+fn with_mac(tap: TunTap, options: &NetworkOptions) -> TunTap {
+    match options.mac {
+        Some(mac) => tap.mac(mac),
+        None => tap,
+    }
+}
+
+/// An address of our own on an interface of the host's, under a station address of our own.
+fn packet_socket(options: &NetworkOptions, address: Cidr) -> Result<PacketSocket, StartFailure> {
+    let Some(interface) = &options.interface else {
+        return Err(StartFailure(format!("--address {address} needs --interface NAME, --tap NAME or --tun NAME")));
+    };
+    let socket = PacketSocket::open(interface)?.offload(options.offload == Switch::On);
+    match (options.mac, socket.properties().medium) {
+        (Some(mac), _) => Ok(socket.mac(mac)?),
+        // A bare-IP interface (tun, wg, ppp) has no MACs.
+        (None, Medium::Ip) => Ok(socket),
+        (None, Medium::Ethernet(_)) => Ok(socket.mac(hopline::device::local_mac(&mut SecretRandom::from_os()?))?),
+    }
+}
+
+/// The host's own address, on the interface that leads to where the program is going.
+fn attach_shared(
+    program: &str,
+    builder: StackBuilder,
+    options: &NetworkOptions,
+    hint: Option<IpAddr>,
+) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
+    let SharedAddress { device, ports, topology, .. } = shared_address(options, hint)?;
+    if let Some(warning) = host::rejecting_firewall() {
+        eprintln!("{program}: warning: {warning}");
+    }
+    let builder = topology.addresses.into_iter().fold(builder, StackBuilder::address);
+    let builder = topology.routes.into_iter().fold(builder, StackBuilder::route);
+    let mtu = options.mtu.map_or(topology.mtu, |mtu| topology.mtu.min(mtu.into()));
+    Ok((builder.mode(topology.mode).mtu(mtu).ports(ports), Box::new(device)))
+}
+
+/// By the interface named, else by the route to the target, else by the default route, else by the route to a name server.
+fn shared_address(options: &NetworkOptions, hint: Option<IpAddr>) -> Result<SharedAddress, StartFailure> {
+    let offload = options.offload == Switch::On;
+    let found = match (&options.interface, hint) {
+        (Some(name), _) => SharedAddress::on_interface(name, offload),
+        (None, Some(target)) => SharedAddress::towards(target, offload),
+        (None, None) => SharedAddress::on_default_route(offload).or_else(|error| match options.dns.first() {
+            Some(&server) if error.kind() == io::ErrorKind::NetworkUnreachable => SharedAddress::towards(server, offload),
+            _ => Err(error),
+        }),
+    };
+    Ok(found?)
+}
