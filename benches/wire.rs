@@ -1,6 +1,7 @@
 //! What reading and writing one header costs, and how fast the checksum runs.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use hopline::wire::checksum::checksum;
@@ -105,7 +106,8 @@ fn checksums(criterion: &mut Criterion) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let criterion = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    let mut criterion = criterion.configure_from_args();
     link_headers(&mut criterion);
     network_headers(&mut criterion);
     transport_headers(&mut criterion);
