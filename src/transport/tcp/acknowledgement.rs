@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 
 /// No round trip is believed to be longer: a peer's echoed timestamp may be anything.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(60);
-/// Acknowledgements in one round trip count for this many samples at most: the estimator has to follow a queue that builds up.
-const MOST_SAMPLES: usize = 8;
+/// A tick of the timestamp clock, which the echo is rounded to.
+const TICK: Duration = Duration::from_millis(1);
 
 impl Connection {
     /// "Fifth, check the ACK field."
@@ -67,7 +67,7 @@ impl Connection {
             progress = self.advance_unacknowledged(segment);
         }
         let by_sack = self.take_sack(cx, segment);
-        self.measure_round_trip(segment, &progress, &by_sack, in_network);
+        self.measure_round_trip(segment, &progress, &by_sack);
         self.take_window(segment, window);
         let was_fast = self.recovery.is_fast();
         self.recover(cx, Told { advanced, is_duplicate: was_duplicate || by_sack.delivered > 0 });
@@ -103,22 +103,23 @@ impl Connection {
         progress
     }
 
-    /// A sample by the time of transmission, where Karn's rule allows it, else by the peer's echo of our timestamp (RFC 7323 §4.1). It ends when the
-    /// device had the segment, not when we look at it.
-    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress, by_sack: &Progress, in_network: usize) {
-        let by_time = progress.sent.max(by_sack.sent).map(|sent| segment.arrived.since(sent));
-        let by_echo = || self.echoed_round_trip(segment).filter(|_| progress.was_resent);
-        if let Some(measured) = by_time.or_else(by_echo) {
-            let expected = (in_network / (2 * self.send.segment_size)).clamp(1, MOST_SAMPLES);
-            self.round_trip.sample(measured.min(LONGEST_ROUND_TRIP), expected as u32);
+    /// A sample from the time of the transmission: of the only one (Karn), or of the last one, if the peer's echo of our timestamp tells that it is the one
+    /// that was acknowledged (RFC 7323 §4.1). It ends when the device had the segment, not when we look at it.
+    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress, by_sack: &Progress) {
+        let once = progress.sent.max(by_sack.sent).map(|sent| segment.arrived.since(sent));
+        let again = || progress.resent.map(|resent| segment.arrived.since(resent)).filter(|&since| self.is_echo_within(segment, since));
+        if let Some(measured) = once.or_else(again) {
+            self.round_trip.sample(measured.min(LONGEST_ROUND_TRIP));
         }
     }
 
-    fn echoed_round_trip(&self, segment: &Segment) -> Option<Duration> {
-        let echo = segment.header.options.timestamps.filter(|_| self.agreement.timestamps)?.echo_reply;
+    /// Whether the echoed timestamp is of the last `since`. An older one means that the first transmission arrived and its acknowledgement was
+    /// lost: what passed meanwhile is our timeout, not the path's round trip.
+    fn is_echo_within(&self, segment: &Segment, since: Duration) -> bool {
+        let Some(timestamps) = segment.header.options.timestamps.filter(|_| self.agreement.timestamps) else { return false };
         let arrived = (segment.arrived.as_millis() as u32).wrapping_add(self.timestamp_offset);
-        let elapsed = i32::try_from(arrived.wrapping_sub(echo)).ok()?;
-        Some(Duration::from_millis(elapsed as u64))
+        let elapsed = Duration::from_millis(arrived.wrapping_sub(timestamps.echo_reply).into());
+        elapsed <= since + TICK
     }
 
     /// Takes the window. If it was closed and opens, what is in flight was refused by it, and goes again at once.

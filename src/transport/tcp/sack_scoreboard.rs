@@ -48,8 +48,8 @@ pub(super) struct Progress {
     pub(super) delivered: usize,
     /// When the latest of them that was sent only once was sent: makes a sample of the round trip (Karn).
     pub(super) sent: Option<Instant>,
-    /// Some of them had been sent more than once.
-    pub(super) was_resent: bool,
+    /// When the latest of them that was sent more than once was last sent.
+    pub(super) resent: Option<Instant>,
     /// Blocks that were not looked at, because of the bound on ranges.
     pub(super) blocks_ignored: u64,
 }
@@ -58,7 +58,7 @@ impl Progress {
     fn note(&mut self, range: &SentRange) {
         self.delivered += range.length();
         match range.resent_before {
-            Some(_) => self.was_resent = true,
+            Some(_) => self.resent = self.resent.max(Some(range.sent)),
             None => self.sent = self.sent.max(Some(range.sent)),
         }
     }
@@ -129,7 +129,7 @@ impl Scoreboard {
             self.ranges.pop_front();
         }
         // Without SACK, what lies behind a retransmission may have arrived long ago.
-        progress.sent = progress.sent.filter(|_| !progress.was_resent);
+        progress.sent = progress.sent.filter(|_| progress.resent.is_none());
         progress
     }
 
@@ -362,7 +362,7 @@ mod tests {
         board.all_is_lost();
         board.resent(number(0), number(100), Instant::from_millis(9), number(1_100));
         let progress = board.acknowledge(number(1_100));
-        assert_eq!(progress, Progress { delivered: 1_100, was_resent: true, ..Progress::default() });
+        assert_eq!(progress, Progress { delivered: 1_100, resent: Some(Instant::from_millis(9)), ..Progress::default() });
     }
 
     #[test]

@@ -16,6 +16,9 @@ struct End {
     appetite: usize,
     reads_every: Duration,
     next_read: Instant,
+    /// The program looks at the socket only after a wake, or, to read on, after a pause.
+    is_awake: bool,
+    has_more: bool,
 }
 
 /// What happens to segments on the wire.
@@ -28,9 +31,19 @@ struct Wire {
     duplication: f64,
     /// Whether super-segments arrive whole.
     whole: bool,
+    /// How long the device keeps a packet before it gives the room back.
+    device: Duration,
 }
 
-const CLEAN: Wire = Wire { seed: 1, delay: Duration::from_millis(5), jitter: Duration::ZERO, loss: 0.0, duplication: 0.0, whole: false };
+const CLEAN: Wire = Wire {
+    seed: 1,
+    delay: Duration::from_millis(5),
+    jitter: Duration::ZERO,
+    loss: 0.0,
+    duplication: 0.0,
+    whole: false,
+    device: Duration::ZERO,
+};
 
 /// A segment on the wire.
 struct Flight {
@@ -48,6 +61,8 @@ struct Pair {
     random: PublicRandom,
     /// By time of arrival and a running number.
     flying: BTreeMap<(Instant, u64), Flight>,
+    /// What the devices have not taken, by the time when they will have.
+    in_device: BTreeMap<(Instant, u64), Sent>,
     count: u64,
     now: Instant,
 }
@@ -59,15 +74,24 @@ fn pattern(length: usize, salt: usize) -> Vec<u8> {
 impl End {
     fn drive(&mut self, now: Instant) {
         self.host.now = now;
-        self.write();
-        if now >= self.next_read {
+        self.host.out.set_now(now);
+        let was_awake = std::mem::take(&mut self.is_awake);
+        if was_awake {
+            self.write();
+            self.has_more |= self.connection.shared().state.lock().unread > 0;
+        }
+        if self.has_more && now >= self.next_read {
             self.read();
             self.next_read = now + self.reads_every;
         }
         let marks = self.connection.shared().marks.take();
         let mut cx = self.host.context();
+        if self.connection.waits_for_device_room() {
+            self.connection.device_room(&mut cx);
+        }
         self.connection.marked(&mut cx, marks);
         self.connection.run_timers(&mut cx);
+        self.is_awake |= self.host.wake();
     }
 
     /// Writes what there is room for, in odd pieces, then closes.
@@ -115,6 +139,7 @@ impl End {
         state.unread -= count;
         state.consumed_unannounced += count;
         let marks = state.consumed_unannounced >= state.window_mark_at;
+        self.has_more = state.unread > 0;
         assert_eq!(state.unread, state.received.iter().map(|slice| slice.len()).sum::<usize>());
         drop(state);
         if marks {
@@ -128,8 +153,7 @@ impl End {
     }
 
     fn next_event(&self) -> Instant {
-        let unread = self.connection.shared().state.lock().unread > 0;
-        let reading = if unread { self.next_read } else { Instant::FAR_FUTURE };
+        let reading = if self.has_more { self.next_read } else { Instant::FAR_FUTURE };
         self.connection.deadline().unwrap_or(Instant::FAR_FUTURE).min(reading)
     }
 }
@@ -155,9 +179,11 @@ impl Pair {
             appetite: usize::MAX,
             reads_every: Duration::ZERO,
             next_read: now,
+            is_awake: true,
+            has_more: false,
         };
         let ends = [end(client, connection, 1), end(server, accepted, 2)];
-        Pair { ends, wire, random: PublicRandom::from_seed(wire.seed), flying: BTreeMap::new(), count: 0, now }
+        Pair { ends, wire, random: PublicRandom::from_seed(wire.seed), flying: BTreeMap::new(), in_device: BTreeMap::new(), count: 0, now }
     }
 
     /// Runs until both programs have read everything, or until `limit`.
@@ -169,8 +195,9 @@ impl Pair {
             if self.ends.iter().all(End::is_at_end) {
                 return;
             }
-            let arrival = self.flying.keys().next().map_or(Instant::FAR_FUTURE, |&(at, _)| at);
-            let next = self.ends.iter().map(End::next_event).min().unwrap_or(Instant::FAR_FUTURE).min(arrival);
+            let first = |at: Option<&(Instant, u64)>| at.map_or(Instant::FAR_FUTURE, |&(at, _)| at);
+            let (arrival, taken) = (first(self.flying.keys().next()), first(self.in_device.keys().next()));
+            let next = self.ends.iter().map(End::next_event).min().unwrap_or(Instant::FAR_FUTURE).min(arrival).min(taken);
             assert!(next < deadline, "stuck at {:?} until {next:?} (seed {}): {}", self.now, self.wire.seed, self.describe());
             self.now = self.now.max(next);
             self.deliver();
@@ -182,11 +209,17 @@ impl Pair {
     fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut quiet = true;
+            while self.in_device.first_entry().is_some_and(|entry| entry.key().0 <= self.now) {
+                self.in_device.pop_first();
+            }
             for index in 0..2 {
                 self.ends[index].drive(self.now);
+                quiet &= !self.ends[index].is_awake;
                 for sent in self.ends[index].host.sent() {
                     quiet = false;
                     self.fly(1 - index, &sent);
+                    self.count += 1;
+                    self.in_device.insert((self.now + self.wire.device, self.count), sent);
                 }
             }
             if quiet {
@@ -302,5 +335,76 @@ fn slow_readers_close_the_window_and_open_it_again() {
         pair.ends[1].appetite = appetite;
         pair.ends[1].reads_every = Duration::from_millis(50);
         pair.transfer([20 * appetite + 20_000.min(60 * appetite), 10], Duration::from_secs(3_600));
+    }
+}
+
+/// A wire, two ends, what their programs read at a time and how often (in microseconds), and how much they write.
+struct World {
+    wire: Wire,
+    configs: [TcpConfig; 2],
+    appetites: [(usize, u64); 2],
+    bytes: [usize; 2],
+}
+
+/// Everything at random: buffers, options, paths, appetites, slow devices.
+fn random_world(seed: u64) -> World {
+    let mut random = PublicRandom::from_seed(seed ^ 0x5eed);
+    let mut pick = |choices: &[u64]| choices[random.below(choices.len() as u32) as usize];
+    let wire = Wire {
+        seed,
+        delay: Duration::from_micros(pick(&[0, 20, 1_000, 20_000, 150_000])),
+        jitter: Duration::from_micros(pick(&[0, 0, 100, 5_000, 30_000])),
+        loss: pick(&[0, 0, 1, 5, 20]) as f64 / 100.0,
+        duplication: pick(&[0, 0, 5]) as f64 / 100.0,
+        whole: pick(&[0, 1]) == 1,
+        device: Duration::from_micros(pick(&[0, 0, 50, 3_000])),
+    };
+    let configs = [(); 2].map(|()| {
+        let in_stack_bytes = pick(&[1, 3_000, 128 << 10]) as usize;
+        TcpConfig {
+            receive_buffer: pick(&[1, 50, 700, 3_000, 9_000, 66_000, 1 << 20]) as usize,
+            send_buffer: pick(&[1, 900, 5_000, 70_000, 1 << 20]) as usize,
+            out_of_order_bytes: pick(&[0, 4_096, 100_000, 8 << 20]) as usize,
+            in_stack_bytes,
+            in_stack_bytes_when_fast: in_stack_bytes,
+            timestamps: pick(&[0, 1]) == 1,
+            window_scaling: pick(&[0, 1]) == 1,
+            sack_ranges: pick(&[2, 50, 8_192]) as usize,
+            ..TcpConfig::default()
+        }
+    });
+    let appetites = [(); 2].map(|()| (pick(&[1, 100, 5_000, 1 << 30]) as usize, pick(&[0, 0, 1_000, 20_000])));
+    let bytes = [0, 1].map(|index: usize| {
+        let narrowest = configs[1 - index].receive_buffer.min(configs[index].send_buffer).min(appetites[1 - index].0);
+        let rounds = pick(&[0, 3, 40]) as usize;
+        (rounds * narrowest).min(400_000)
+    });
+    World { wire, configs, appetites, bytes }
+}
+
+fn run_random_world(seed: u64) {
+    let World { wire, configs, appetites, bytes } = random_world(seed);
+    let mut pair = Pair::open(wire, configs);
+    for (end, (appetite, every)) in pair.ends.iter_mut().zip(appetites) {
+        end.appetite = appetite;
+        end.reads_every = Duration::from_micros(every);
+        end.connection.shared().state.lock().options.no_delay = seed.is_multiple_of(2);
+        end.connection.shared().mark(Mark::Options);
+    }
+    pair.transfer(bytes, Duration::from_secs(20_000));
+}
+
+#[test]
+fn random_worlds_lose_no_byte_and_never_stand_still() {
+    (0..400).for_each(run_random_world);
+}
+
+#[test]
+fn losses_cost_time_in_proportion() {
+    for (delay, loss, whole, most_seconds) in [(100, 0.01, false, 3), (5_000, 0.03, false, 25), (100, 0.1, false, 60), (100, 0.1, true, 60)]
+    {
+        let wire = Wire { seed: 7, loss, whole, delay: Duration::from_micros(delay), ..CLEAN };
+        let time = default_pair(wire).transfer([4_000_000, 0], Duration::from_secs(3_000));
+        assert!(time < Duration::from_secs(most_seconds), "{time:?} with {loss} loss");
     }
 }

@@ -170,6 +170,19 @@ fn with_timestamps_a_retransmission_can_be_measured() {
 }
 
 #[test]
+fn a_lost_acknowledgement_does_not_pass_for_a_long_round_trip() {
+    let mut trace = Trace::established_with(TcpConfig::default(), with_timestamps(5));
+    trace.write(10);
+    trace.sent();
+    let echo_reply = trace.last_header().options.timestamps.unwrap().value;
+    trace.at(200);
+    trace.at(210);
+    let timestamps = Some(crate::wire::Timestamps { value: 6, echo_reply });
+    trace.receive(Seg { options: TcpOptions { timestamps, ..TcpOptions::default() }, ..ack(11) });
+    assert_eq!(trace.connection.round_trip.smoothed(), Some(Duration::ZERO));
+}
+
+#[test]
 fn a_smaller_path_mtu_resends_in_smaller_pieces_without_penalty() {
     let mut trace = Trace::established();
     trace.write(3_000);

@@ -91,6 +91,11 @@ impl Host {
         TcpShared::new(Arc::new(NoQueue), self.device_room.clone(), nowhere, nowhere, self.config.socket_options())
     }
 
+    /// Notifies whoever is to be woken; says whether that was anybody.
+    fn wake(&mut self) -> bool {
+        self.out.wakes.drain(..).map(|wake| wake.notify()).count() > 0
+    }
+
     /// What was sent since the last look, checked: checksum, sizes.
     fn sent(&mut self) -> Vec<Sent> {
         self.out.down.drain(..).map(|message| Sent::read(message, self.path_mtu)).collect()
