@@ -68,17 +68,16 @@ impl DirtyReader {
         DirtyReader { list, taken: VecDeque::new(), spare: Vec::new() }
     }
 
-    /// The next socket of those that were on the list at the last [`DirtyReader::refill`].
+    /// The next socket of those taken over by [`DirtyReader::refill`].
     pub(crate) fn next(&mut self) -> Option<Socket> {
         self.taken.pop_front()
     }
 
-    /// Takes over what is on the list, once all that was taken before has been read.
+    /// Takes over what is on the list, behind what was taken before and not read yet. Each time: the kick that told of it has been opened, and another one
+    /// comes only for an empty list.
     pub(crate) fn refill(&mut self) {
-        if self.taken.is_empty() {
-            std::mem::swap(&mut self.spare, &mut self.list.state.lock().sockets);
-            self.taken.extend(self.spare.drain(..));
-        }
+        std::mem::swap(&mut self.spare, &mut self.list.state.lock().sockets);
+        self.taken.extend(self.spare.drain(..));
     }
 
     /// Fails whoever was taken and not read.
@@ -123,5 +122,30 @@ fn fail(socket: &Socket, failure: Failure) {
 fn tell(socket: &dyn Notify, first: bool) {
     if first {
         socket.notify();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::handoff::{Arrival, inbox};
+
+    /// A batch may end before all sockets taken are read. What is marked meanwhile must not be left on the list, for its kick is gone.
+    #[test]
+    fn what_is_marked_while_some_are_unread_is_taken_over_or_kicks() {
+        let (entry, inbox) = inbox::<Message>(1, 1);
+        let list = DirtyList::new(entry);
+        let mut reader = DirtyReader::new(list.clone());
+        let push = |count| (0..count).for_each(|_| list.push(Socket::DeviceRoom));
+        push(3);
+        reader.refill();
+        assert!(reader.next().is_some());
+        push(2);
+        while !matches!(inbox.look(), Arrival::Nothing) {}
+        reader.refill();
+        assert_eq!(std::iter::from_fn(|| reader.next()).count(), 4);
+        assert!(reader.is_empty() && matches!(inbox.look(), Arrival::Nothing));
+        push(1);
+        assert!(matches!(inbox.look(), Arrival::Kick));
     }
 }
