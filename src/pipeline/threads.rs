@@ -53,7 +53,8 @@ impl Inboxes {
         let lent = config.credit_packets.max(1) + config.device_room_packets;
         let (link_entry, link) = inbox(lent, config.own_packets + config.fragment_packets);
         let (network_entry, network) = inbox(lent, config.own_packets);
-        let (transport_entry, transport) = inbox(config.credit_packets.max(1), config.own_packets);
+        // What a program sends to our own address turns round in the network layer, and comes up with its room.
+        let (transport_entry, transport) = inbox(lent, config.own_packets);
         Inboxes { entries: Entries { link: link_entry, network: network_entry, transport: transport_entry }, link, network, transport }
     }
 }
@@ -393,5 +394,45 @@ impl Stage for Network {}
 impl Stage for Transport {
     fn is_quiet(&self) -> bool {
         Transport::is_quiet(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Cast;
+    use crate::network::Delivery;
+    use crate::packet::{Account, Guard, Packet};
+    use crate::pipeline::handoff::Refusal;
+    use crate::wire::Protocol;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    struct Lender;
+
+    impl Account for Lender {
+        fn give_back(&self, _bytes: usize) {}
+    }
+
+    fn lent() -> transport::Message {
+        let ourselves = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let mut packet = Packet::default();
+        packet.guard = Some(Guard::new(Arc::new(Lender), 0));
+        transport::Message::Received(Delivery {
+            source: ourselves,
+            destination: ourselves,
+            protocol: Protocol::UDP,
+            time_to_live: 64,
+            traffic_class: 0,
+            cast: Cast::Unicast,
+            packet,
+        })
+    }
+
+    #[test]
+    fn what_the_device_and_ourselves_lend_fits_the_topmost_inbox() {
+        let config = PipelineConfig { credit_packets: 2, device_room_packets: 3, ..PipelineConfig::default() };
+        let inboxes = Inboxes::new(&config);
+        assert!((0..5).all(|_| inboxes.entries.transport.send(lent()).is_ok()));
+        assert!(inboxes.entries.transport.send(lent()).is_err_and(|refused| refused.cause == Refusal::Overflow));
     }
 }
