@@ -87,10 +87,10 @@ impl Backend {
         self.health.status()
     }
 
-    /// What an error says when the call had not waited: after the stack's end, there is no connection.
-    pub(crate) fn late(&self, error: io::Error) -> io::Error {
+    /// What an error says after the stack's end: that it was, to a call that `waited`, and to a later one that there is no connection.
+    pub(crate) fn late(&self, error: io::Error, waited: bool) -> io::Error {
         let ended = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe);
-        if ended && self.status() == Status::Closing { self.unavailable(false).unwrap_or(error) } else { error }
+        if ended && self.status() == Status::Closing { self.unavailable(waited).unwrap_or(error) } else { error }
     }
 
     /// Why a call cannot go on: `waited` says whether it was blocked when that happened.

@@ -56,7 +56,7 @@ impl Wait<'_> {
         let mut waited = false;
         loop {
             if let Some(result) = attempt(&mut guard) {
-                return result.map_err(|error| if waited { error } else { self.backend.late(error) });
+                return result.map_err(|error| self.backend.late(error, waited));
             }
             if let Some(error) = self.backend.unavailable(waited) {
                 return Err(error);
@@ -151,29 +151,38 @@ mod tests {
     use crate::socket::backend::Waiting;
     use crate::socket::testing::Fake;
     use crate::transport::shared::Readiness;
+    use std::io::ErrorKind;
 
-    /// Waits on `state`; the stack ends once the caller really waits, for only then is the lock free.
-    #[test]
-    fn a_call_that_waits_when_the_stack_ends_is_aborted() {
+    /// Waits on a state; the stack ends once the caller really waits, for only then is the lock free. Then the state says `at_the_end`.
+    fn wait_until_the_end(at_the_end: impl Fn() -> Option<io::Result<()>>) -> ErrorKind {
         let fake = Fake::new(Waiting::Allowed);
         let (state, wakeup) = (Mutex::new(0), Wakeup::default());
         let wait = Wait { backend: &fake.backend, wakeup: &wakeup, side: Side::Read, patience: Patience::Forever };
         std::thread::scope(|scope| {
             let result: io::Result<()> = wait.until(&state, |attempts| {
                 *attempts += 1;
-                if *attempts == 1 {
-                    scope.spawn(|| {
-                        let guard = state.lock();
-                        fake.backend.health().worsen(Status::Closing);
-                        drop(guard);
-                        wakeup.raise(Readiness::STATE);
-                        wakeup.tell(Default::default);
-                    });
+                if *attempts > 1 {
+                    return at_the_end();
                 }
+                scope.spawn(|| {
+                    let guard = state.lock();
+                    fake.backend.health().worsen(Status::Closing);
+                    drop(guard);
+                    wakeup.raise(Readiness::STATE);
+                    wakeup.tell(Default::default);
+                });
                 None
             });
-            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-        });
+            result.unwrap_err().kind()
+        })
+    }
+
+    #[test]
+    fn a_call_that_waits_when_the_stack_ends_is_aborted() {
+        assert_eq!(wait_until_the_end(|| None), ErrorKind::ConnectionAborted);
+        // Shutdown closes the writing side itself: a writer may see that before it is told of the end.
+        assert_eq!(wait_until_the_end(|| Some(Err(ErrorKind::BrokenPipe.into()))), ErrorKind::ConnectionAborted);
+        assert_eq!(wait_until_the_end(|| Some(Err(ErrorKind::ConnectionReset.into()))), ErrorKind::ConnectionReset);
     }
 
     #[test]
