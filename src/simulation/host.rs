@@ -13,7 +13,7 @@ use crate::network::{self, Network};
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
 use crate::socket::backend::{Backend, BackendParts, Waiting};
-use crate::socket::{ConnectOptions, IcmpSocket, ListenOptions, RawSocket, TcpListener, TcpStream, UdpSocket};
+use crate::socket::{ConnectOptions, IcmpSocket, ListenOptions, RawSocket, TcpListener, TcpStream, ToAddress, UdpSocket};
 use crate::time::{Clock, Duration, Instant};
 use crate::transport::ports::OwnPorts;
 use crate::transport::shared::{DeviceRoom, MarkQueue, Socket};
@@ -186,31 +186,31 @@ impl Host {
     }
 
     /// Starts to open a connection.
-    pub fn connect(&mut self, remote: impl Target) -> io::Result<TcpStream> {
+    pub fn connect(&mut self, remote: impl ToAddress) -> io::Result<TcpStream> {
         self.connect_with(remote, &ConnectOptions::default())
     }
 
     /// Starts to open a connection from a chosen address, or with chosen options.
-    pub fn connect_with(&mut self, remote: impl Target, options: &ConnectOptions) -> io::Result<TcpStream> {
+    pub fn connect_with(&mut self, remote: impl ToAddress, options: &ConnectOptions) -> io::Result<TcpStream> {
         let stream = TcpStream::open(&self.backend, remote.address()?, options)?;
         self.settle();
         Ok(stream)
     }
 
     /// Listens for connections.
-    pub fn listen(&mut self, local: impl Target) -> io::Result<TcpListener> {
+    pub fn listen(&mut self, local: impl ToAddress) -> io::Result<TcpListener> {
         self.listen_with(local, &ListenOptions::default())
     }
 
     /// Listens with a chosen backlog, or with chosen options.
-    pub fn listen_with(&mut self, local: impl Target, options: &ListenOptions) -> io::Result<TcpListener> {
+    pub fn listen_with(&mut self, local: impl ToAddress, options: &ListenOptions) -> io::Result<TcpListener> {
         let listener = TcpListener::open(&self.backend, local.address()?, options)?;
         self.settle();
         listener.take_error()?.map_or(Ok(listener), Err)
     }
 
     /// A UDP socket.
-    pub fn bind_udp(&mut self, local: impl Target) -> io::Result<UdpSocket> {
+    pub fn bind_udp(&mut self, local: impl ToAddress) -> io::Result<UdpSocket> {
         let socket = UdpSocket::open(&self.backend, local.address()?)?;
         self.settle();
         socket.take_error()?.map_or(Ok(socket), Err)
@@ -434,23 +434,5 @@ impl fmt::Display for Host {
             writeln!(f, "  {line}")?;
         }
         Ok(())
-    }
-}
-
-/// An address and a port: a [`SocketAddr`], or its text.
-pub trait Target {
-    /// The address; `InvalidInput` if the text is none.
-    fn address(self) -> io::Result<SocketAddr>;
-}
-
-impl Target for SocketAddr {
-    fn address(self) -> io::Result<SocketAddr> {
-        Ok(self)
-    }
-}
-
-impl Target for &str {
-    fn address(self) -> io::Result<SocketAddr> {
-        self.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{self:?} is not an address with a port")))
     }
 }

@@ -39,7 +39,7 @@ mod host;
 mod tests;
 
 pub use clock::VirtualClock;
-pub use host::{Host, HostOptions, SentPacket, Target};
+pub use host::{Host, HostOptions, SentPacket};
 
 use crate::device::virtual_link::{Impairments, Path, PathCounters};
 use crate::device::{DeviceOffload, Medium};

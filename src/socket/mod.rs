@@ -35,7 +35,7 @@ pub use log::SlogObserver;
 pub use poller::{Event, Interest, Pollable, Poller};
 pub use raw_socket::RawSocket;
 pub use stack::Stack;
-pub use target::{Resolve, ToTarget};
+pub use target::{Resolve, ToAddress, ToTarget};
 pub use tcp_listener::{Incoming, IntoIncoming, ListenOptions, TcpListener};
 pub use tcp_stream::{ConnectOptions, TcpStream};
 pub use udp_socket::UdpSocket;

@@ -105,6 +105,43 @@ impl<T: ToTarget + ?Sized> ToTarget for &T {
     }
 }
 
+/// One socket address, for calls that cannot resolve names: what `std::net::ToSocketAddrs` takes, but of texts address literals only.
+pub trait ToAddress {
+    /// The address; `InvalidInput` for a text that is none.
+    fn address(&self) -> io::Result<SocketAddr>;
+}
+
+macro_rules! to_address {
+    ($($kind:ty),*) => {
+        $(impl ToAddress for $kind {
+            fn address(&self) -> io::Result<SocketAddr> {
+                Ok((*self).into())
+            }
+        })*
+    };
+}
+
+to_address!(SocketAddr, SocketAddrV4, SocketAddrV6, (IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16), ([u8; 4], u16));
+
+impl ToAddress for str {
+    fn address(&self) -> io::Result<SocketAddr> {
+        let wrong = || format!("{self:?} is not an address and a port, such as 192.0.2.1:53 (names: ask Stack::resolve)");
+        self.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, wrong()))
+    }
+}
+
+impl ToAddress for String {
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.as_str().address()
+    }
+}
+
+impl<T: ToAddress + ?Sized> ToAddress for &T {
+    fn address(&self) -> io::Result<SocketAddr> {
+        (**self).address()
+    }
+}
+
 fn split_host_and_port(text: &str) -> io::Result<(&str, u16)> {
     let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     parts
@@ -122,5 +159,13 @@ mod tests {
         for wrong in ["example.com", ":80", "example.com:", "example.com:http", "example.com:65536"] {
             assert_eq!(split_host_and_port(wrong).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{wrong}");
         }
+    }
+    #[test]
+    fn addresses_come_in_the_forms_that_std_takes() {
+        let expected: SocketAddr = "192.0.2.1:53".parse().unwrap();
+        let forms: [&dyn ToAddress; 5] =
+            [&expected, &&expected, &"192.0.2.1:53", &(Ipv4Addr::new(192, 0, 2, 1), 53), &([192, 0, 2, 1], 53)];
+        assert!(forms.iter().all(|form| form.address().unwrap() == expected));
+        assert_eq!("example.com:53".address().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use super::datagram::{DatagramHandle, DatagramInfo, Taking};
+use super::target::ToAddress;
 use super::waiting::{Side, buffer_size, time_to_live, unsupported};
 use crate::network::Fragmentation;
 use crate::transport::shared::DatagramKind;
@@ -41,8 +42,8 @@ impl UdpSocket {
 
     /// Sends one datagram to `destination`. More than 65,507 bytes are `InvalidInput`; a broadcast address needs
     /// [`UdpSocket::set_broadcast`], else it is `PermissionDenied`.
-    pub fn send_to(&self, buffer: &[u8], destination: impl Into<SocketAddr>) -> io::Result<usize> {
-        let destination = destination.into();
+    pub fn send_to(&self, buffer: &[u8], destination: impl ToAddress) -> io::Result<usize> {
+        let destination = destination.address()?;
         if destination.port() == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a datagram cannot be sent to port 0"));
         }
@@ -50,8 +51,8 @@ impl UdpSocket {
     }
 
     /// From now on, sends go to `remote`, only its datagrams are received, and ICMP errors about it are told (`ConnectionRefused`).
-    pub fn connect(&self, remote: impl Into<SocketAddr>) -> io::Result<()> {
-        self.handle.connect(remote.into())
+    pub fn connect(&self, remote: impl ToAddress) -> io::Result<()> {
+        self.handle.connect(remote.address()?)
     }
 
     /// Sends to the connected remote; `NotConnected` without one, which std on Linux has as `EDESTADDRREQ`.
