@@ -170,10 +170,17 @@ impl DatagramHandle {
         self.state().remote.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// From now on, only this remote's datagrams are received, and its errors told.
+    /// From now on, only this remote's datagrams are received, and its errors told. Our address, if it was left open, is the one that the route
+    /// there has, as Linux does: many a program asks so for its own address.
     pub(crate) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
         self.backend.check_remote(remote.ip())?;
-        self.state().remote = Some(remote);
+        let route = self.backend.topology().resolve(remote.ip());
+        let mut state = self.state();
+        state.remote = Some(remote);
+        if let Some(route) = route.filter(|_| state.local.ip().is_unspecified()) {
+            state.local.set_ip(route.source);
+        }
+        drop(state);
         self.shared.mark(Mark::Options);
         Ok(())
     }

@@ -103,6 +103,14 @@ fn sending_checks_what_the_layer_could_only_drop() {
 }
 
 #[test]
+fn who_connects_learns_its_own_address() {
+    let fake = Fake::new(Waiting::Never);
+    let (socket, _) = udp(&fake);
+    socket.connect("192.0.2.2:9").unwrap();
+    assert_eq!(socket.local_addr().unwrap(), "192.0.2.1:53".parse().unwrap());
+}
+
+#[test]
 fn a_sender_waits_for_its_own_budget() {
     let mut config = Config::default();
     config.datagram.send_buffer = 1;
@@ -201,6 +209,10 @@ fn a_poller_reports_a_socket_until_it_is_drained() {
     assert_eq!(poller.wait(&mut events, zero).unwrap(), 1);
     poller.deregister(7).unwrap();
     assert_eq!((poller.wait(&mut events, zero).unwrap(), kind(poller.deregister(7))), (0, ErrorKind::NotFound));
+    poller.register(&socket, 7, Interest::WRITABLE).unwrap();
+    poller.deregister(7).unwrap();
+    poller.register(&socket, 7, Interest::WRITABLE).unwrap();
+    assert_eq!(poller.wait(&mut events, zero).unwrap(), 1, "registered again, but reported once");
 }
 
 #[test]

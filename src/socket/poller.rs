@@ -234,7 +234,8 @@ impl Core {
         self.signpost.clear();
         let State { registered, candidates, .. } = &mut *state;
         let take = |token: u64| {
-            let registration = registered.get_mut(&token)?;
+            // A token that was deregistered and registered again may be on the list twice.
+            let registration = registered.get_mut(&token).filter(|registration| registration.queued)?;
             registration.queued = false;
             Some((token, registration.shared.clone(), registration.interest))
         };
