@@ -2,7 +2,7 @@
 
 use super::backend::Backend;
 use super::tcp_stream::TcpStream;
-use super::waiting::{Settings, Side, buffer_size, time_to_live};
+use super::waiting::{Settings, Side, buffer_size, time_to_live, unsupported};
 use crate::transport::shared::{ListenerShared, ListenerState, Mark, SocketOptions};
 use std::fmt;
 use std::io;
@@ -120,6 +120,16 @@ impl TcpListener {
     /// Bytes that may wait unacknowledged on each accepted connection.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.change(|options| options.send_buffer = buffer_size(bytes))
+    }
+
+    /// `Unsupported`.
+    pub fn set_only_v6(&self, _on: bool) -> io::Result<()> {
+        unsupported("IPv6")
+    }
+
+    /// `Unsupported`.
+    pub fn only_v6(&self) -> io::Result<bool> {
+        unsupported("IPv6")
     }
 
     /// The failure that no call has told yet. Told once.
