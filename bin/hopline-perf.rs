@@ -5,7 +5,7 @@ mod common;
 mod perf;
 
 use clap::Parser;
-use common::{INTERRUPTED, NetworkOptions, Session};
+use common::{INTERRUPTED, NetworkOptions, Session, tell};
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let role = Role::parse();
     let code = match Session::open(PROGRAM, role.network(), role.destination()) {
         Ok(session) => {
-            session.notes().iter().for_each(|note| eprintln!("{PROGRAM}: {note}"));
+            session.notes().iter().for_each(|note| tell(format_args!("{PROGRAM}: {note}")));
             run(&role, session)
         }
         Err(failure) => failure.report(PROGRAM),
@@ -69,7 +69,7 @@ fn run(role: &Role, session: Session) -> i32 {
         Ok(()) => 0,
         Err(_) if session.interrupt().has_come() => INTERRUPTED,
         Err(error) => {
-            eprintln!("{PROGRAM}: {error}");
+            tell(format_args!("{PROGRAM}: {error}"));
             1
         }
     };

@@ -5,7 +5,7 @@ mod common;
 mod ping;
 
 use clap::Parser;
-use common::Session;
+use common::{Session, tell};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     options.network.interface = options.from.take().or(options.network.interface);
     let code = match Session::open("hopline-ping", &options.network, options.host.parse().ok()) {
         Ok(session) => {
-            session.notes().iter().for_each(|note| eprintln!("hopline-ping: {note}"));
+            session.notes().iter().for_each(|note| tell(format_args!("hopline-ping: {note}")));
             ping::run(&options, session)
         }
         Err(failure) => failure.report("hopline-ping"),

@@ -305,6 +305,10 @@ fn pings_that_are_not_answered_exit_1_and_errors_2() {
     assert!(lines.contains("Destination Host Unreachable") && lines.contains("+1 errors, 100% packet loss"), "{lines}");
     assert_eq!(ping(&["-c", "1", "nowhere.lab.test"]).status.code(), Some(2));
     assert_eq!(ping(&["-c", "0", "lab.test"]).status.code(), Some(2));
+    let too_long = ping(&["-M", "do", "-s", "3000", "-c", "1", "192.0.2.1"]);
+    let lines = text(&too_long.stdout);
+    assert_eq!(too_long.status.code(), Some(1), "{lines}");
+    assert!(lines.contains("+1 errors, 100% packet loss") && text(&too_long.stderr).contains("local error: message too long"), "{lines}");
 }
 
 #[test]
@@ -320,7 +324,25 @@ fn deadlines_and_floods_end() {
     let started = Instant::now();
     assert_eq!(ping(&["-w", "1", "-i", "0.1", "192.0.2.1"]).status.code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(succeeded(&ping(&["-i", "0", "-c", "30", "192.0.2.1"])).contains("30 packets transmitted, 30 received, 0% packet loss"));
     assert!(succeeded(&ping(&["-f", "-q", "-c", "200", "192.0.2.1"])).contains("200 packets transmitted, 200 received, 0% packet loss"));
+}
+
+/// Runs a program whose output, or whose messages, nobody reads.
+fn unread(name: &str, arguments: &[&str], is_output: bool) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut program = std::process::Command::new(assert_cmd::cargo::cargo_bin(name));
+    program.arg("--lab").args(arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let status = if is_output { program.stdout(writer).status() } else { program.stderr(writer).status() };
+    status.unwrap().code()
+}
+
+#[test]
+fn programs_that_nobody_reads_end_as_others_do() {
+    assert_eq!(unread("hopline-curl", &["-v", "http://lab.test/"], false), Some(0));
+    assert_eq!(unread("hopline-curl", &["http://lab.test/"], true), Some(23));
+    assert_eq!(unread("hopline-ping", &["192.0.2.1"], true), Some(141));
 }
 
 #[test]

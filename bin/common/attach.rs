@@ -1,6 +1,6 @@
 //! Linux: packet sockets, TUN/TAP, and the host's own address.
 
-use super::StartFailure;
+use super::{StartFailure, tell};
 use super::options::{NetworkOptions, Switch};
 use hopline::device::host::{self, HostResolver};
 use hopline::device::linux::packet_socket::PacketSocket;
@@ -77,7 +77,7 @@ fn attach_shared(
 ) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
     let SharedAddress { device, ports, topology, .. } = shared_address(options, hint)?;
     if let Some(warning) = host::rejecting_firewall() {
-        eprintln!("{program}: warning: {warning}");
+        tell(format_args!("{program}: warning: {warning}"));
     }
     let builder = topology.addresses.into_iter().fold(builder, StackBuilder::address);
     let builder = topology.routes.into_iter().fold(builder, StackBuilder::route);

@@ -16,10 +16,21 @@ pub(crate) use session::Session;
 
 use std::io::{self, Write};
 
-/// Prints to standard output, now. What nobody reads any more is not worth an error.
+/// What a shell calls a program that SIGPIPE ended.
+const BROKEN_PIPE: i32 = 141;
+
+/// Prints to standard output, now. Once nobody reads it any more (`| head`), the program ends, as SIGPIPE ends others.
 pub(crate) fn say(text: std::fmt::Arguments<'_>) {
     let mut output = io::stdout().lock();
-    let _ = output.write_fmt(text).and_then(|()| output.flush());
+    let result = output.write_fmt(text).and_then(|()| output.flush());
+    if result.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        std::process::exit(BROKEN_PIPE);
+    }
+}
+
+/// Prints a line to standard error. If nobody reads that any more, the work goes on.
+pub(crate) fn tell(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Why a program cannot start: one line that says what to do.
@@ -32,7 +43,7 @@ impl StartFailure {
 
     /// Prints the line; the exit code.
     pub(crate) fn report(&self, program: &str) -> i32 {
-        eprintln!("{program}: {}", self.0);
+        tell(format_args!("{program}: {}", self.0));
         StartFailure::CODE
     }
 }

@@ -3,7 +3,7 @@
 use super::attach::{attach, name_servers};
 use super::log::{LogObserver, LogSpec};
 use super::options::{NetworkOptions, Switch};
-use super::{Interrupt, StartFailure};
+use super::{Interrupt, StartFailure, tell};
 use hopline::app::lab::{DeviceWrap, Lab, LabOptions};
 use hopline::app::tls::TlsOptions;
 use hopline::config::Config;
@@ -43,7 +43,7 @@ impl Closer {
     pub(crate) fn close(&self, grace: Duration) {
         let recorded = || self.recorder.as_ref().map_or(Ok(()), Recorder::finish);
         if let Err(error) = self.stack.shutdown(grace).and_then(|()| recorded()) {
-            eprintln!("the stack did not end in order: {error}");
+            tell(format_args!("the stack did not end in order: {error}"));
         }
     }
 }
@@ -113,7 +113,7 @@ impl Session {
         let grace = Config::default().pipeline.shutdown_grace;
         self.closer().close(grace);
         if let Some(Err(error)) = self.lab.map(|lab| lab.shutdown(grace)) {
-            eprintln!("the lab did not end in order: {error}");
+            tell(format_args!("the lab did not end in order: {error}"));
         }
         code
     }

@@ -9,7 +9,7 @@ mod write_out;
 
 pub(crate) use options::CurlOptions;
 
-use crate::common::{INTERRUPTED, Session, say};
+use crate::common::{INTERRUPTED, Session, say, tell};
 use failure::{Code, Failure, Stage, explain};
 use hopline::app::http::{self, Dialer, HttpOptions};
 use hopline::app::tls::{self, Roots, TlsClient, TlsOptions, Versions};
@@ -62,7 +62,7 @@ pub(crate) fn target_of(options: &CurlOptions) -> Option<IpAddr> {
 /// Prints an error unless it is to be silent; the exit code.
 fn complain(options: &CurlOptions, failure: &Failure) -> i32 {
     if options.shows_errors() {
-        eprintln!("{failure}");
+        tell(format_args!("{failure}"));
     }
     failure.exit_code()
 }

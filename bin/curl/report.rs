@@ -1,6 +1,7 @@
 //! What is seen of a transfer while it runs: for `-v`, for `-i`, for `-w`, and for saying what an error means.
 
 use super::failure::Stage;
+use crate::common::tell;
 use hopline::app::http::{HttpObserver, HttpStep};
 use hopline::socket::TcpStream;
 use parking_lot::Mutex;
@@ -58,13 +59,13 @@ impl Report {
     /// A line of `-v`.
     pub(crate) fn note(&self, text: std::fmt::Arguments<'_>) {
         if self.verbose {
-            eprintln!("* {text}");
+            tell(format_args!("* {text}"));
         }
     }
 
     fn show(&self, mark: char, header: &[u8]) {
         if self.verbose {
-            String::from_utf8_lossy(header).lines().for_each(|line| eprintln!("{mark} {line}"));
+            String::from_utf8_lossy(header).lines().for_each(|line| tell(format_args!("{mark} {line}")));
         }
     }
 

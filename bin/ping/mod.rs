@@ -5,7 +5,7 @@ mod statistics;
 
 pub(crate) use options::PingOptions;
 
-use crate::common::{INTERRUPTED, Session, say};
+use crate::common::{INTERRUPTED, Session, say, tell};
 use hopline::network::{DeliveryError, Fragmentation};
 use hopline::socket::{EchoError, EchoReply, IcmpEvent, IcmpSocket};
 use hopline::wire::dns::{Name, RecordData, RecordType};
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &PingOptions, session: Session) -> i32 {
     let code = match Ping::new(options, &session) {
         Ok(mut ping) => ping.run_and_summarise(),
         Err(error) => {
-            eprintln!("hopline-ping: {error}");
+            tell(format_args!("hopline-ping: {error}"));
             TROUBLE
         }
     };
@@ -94,7 +94,7 @@ impl<'a> Ping<'a> {
         }
         let statistics = self.statistics.lock();
         if let Err(error) = result {
-            eprintln!("hopline-ping: {error}");
+            tell(format_args!("hopline-ping: {error}"));
             return TROUBLE;
         }
         say(format_args!("{statistics}"));
@@ -105,17 +105,16 @@ impl<'a> Ping<'a> {
         let end = self.options.deadline.map(|deadline| Instant::now() + deadline);
         let mut next = Instant::now();
         while end.is_none_or(|end| Instant::now() < end) {
-            let may_send = self.may_send();
-            if may_send && Instant::now() >= next {
+            if self.may_send() && Instant::now() >= next {
                 next = Instant::now() + self.interval();
                 self.send()?;
             }
-            let until = if may_send { next } else { self.last_call(next) };
+            let until = if self.may_send() { next } else { self.last_call(next) };
             if self.is_done() || (!self.may_send() && Instant::now() >= until) {
                 break;
             }
             let heard = self.receive_until(end.map_or(until, |end| until.min(end)))?;
-            if heard && self.options.flood {
+            if heard && self.follows_replies() {
                 next = Instant::now();
             }
         }
@@ -123,8 +122,13 @@ impl<'a> Ping<'a> {
     }
 
     fn interval(&self) -> Duration {
-        let default = if self.options.flood { FLOOD_INTERVAL } else { Duration::from_secs(1) };
-        self.options.interval.unwrap_or(default)
+        let default = if self.follows_replies() { FLOOD_INTERVAL } else { Duration::from_secs(1) };
+        self.options.interval.filter(|interval| !interval.is_zero()).unwrap_or(default)
+    }
+
+    /// As iputils has it, no interval is a flood's: the next request follows the reply, or goes after 10 ms without one.
+    fn follows_replies(&self) -> bool {
+        self.options.flood || self.options.interval.is_some_and(|interval| interval.is_zero())
     }
 
     /// A deadline makes `-c` count replies instead of requests.
@@ -174,15 +178,9 @@ impl<'a> Ping<'a> {
         Ok(())
     }
 
-    /// An error about this request alone: too long, no room, nobody there. What is wrong with the stack ends the program.
     fn local_error(&self, mut statistics: parking_lot::MutexGuard<'_, Statistics>, error: io::Error) -> io::Result<()> {
-        if matches!(error.kind(), io::ErrorKind::NetworkDown | io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted) {
-            return Err(error);
-        }
         statistics.request_sent(self.socket.now());
-        statistics.error_received();
-        eprintln!("hopline-ping: local error: {error}");
-        Ok(())
+        note_local_error(&mut statistics, error)
     }
 
     /// Waits for one message; whether one came in time.
@@ -196,7 +194,8 @@ impl<'a> Ping<'a> {
             Ok(IcmpEvent::Reply(reply)) => self.show_reply(&reply),
             Ok(IcmpEvent::Error(error)) => self.show_error(&error),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
+            // What the stack found wrong with a request after it had been taken.
+            Err(error) => note_local_error(&mut self.statistics.lock(), error)?,
         }
         Ok(true)
     }
@@ -246,6 +245,17 @@ impl<'a> Ping<'a> {
             say(format_args!("{text}\n"));
         }
     }
+}
+
+/// An error about one request alone: too long, no room, nobody there. What is wrong with the stack ends the program.
+fn note_local_error(statistics: &mut Statistics, error: io::Error) -> io::Result<()> {
+    let is_fatal = [io::ErrorKind::NetworkDown, io::ErrorKind::NotConnected, io::ErrorKind::ConnectionAborted, io::ErrorKind::Other];
+    if is_fatal.contains(&error.kind()) {
+        return Err(error);
+    }
+    statistics.error_received();
+    tell(format_args!("hopline-ping: local error: {error}"));
+    Ok(())
 }
 
 fn resolve(options: &PingOptions, session: &Session) -> io::Result<IpAddr> {
