@@ -153,7 +153,7 @@ impl Stack {
         self.inner.backend.topology()
     }
 
-    /// Replaces addresses and routes. Connections from addresses that are gone stay, but nothing reaches them any more.
+    /// Replaces addresses and routes. Connections from addresses that are gone fail with `AddrNotAvailable`; the sockets bound to them are told so.
     pub fn set_addresses(&self, addresses: Vec<Cidr>, routes: Vec<Route>) {
         let topology = Arc::new(Topology { addresses, routes, ..(*self.topology()).clone() });
         self.inner.backend.set_topology(topology.clone());
