@@ -324,7 +324,9 @@ fn deadlines_and_floods_end() {
     let started = Instant::now();
     assert_eq!(ping(&["-w", "1", "-i", "0.1", "192.0.2.1"]).status.code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(10));
-    assert!(succeeded(&ping(&["-i", "0", "-c", "30", "192.0.2.1"])).contains("30 packets transmitted, 30 received, 0% packet loss"));
+    assert!(
+        succeeded(&ping(&["-i", "0", "-c", "30", "-W", "5", "192.0.2.1"])).contains("30 packets transmitted, 30 received, 0% packet loss")
+    );
     assert!(succeeded(&ping(&["-f", "-q", "-c", "200", "192.0.2.1"])).contains("200 packets transmitted, 200 received, 0% packet loss"));
 }
 

@@ -1,7 +1,7 @@
 //! Linux: packet sockets, TUN/TAP, and the host's own address.
 
-use super::{StartFailure, tell};
 use super::options::{NetworkOptions, Switch};
+use super::{StartFailure, tell};
 use hopline::device::host::{self, HostResolver};
 use hopline::device::linux::packet_socket::PacketSocket;
 use hopline::device::linux::tun_tap::TunTap;
