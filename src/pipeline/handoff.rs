@@ -15,6 +15,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
 
+/// How often a thread yields the processor before it sleeps. Often the next message is made meanwhile, by the thread that was let go first: then
+/// nobody has to sleep and be woken, the dearest part of a hop. Spinning instead costs more than it gains on few processors: measured on two,
+/// a 1-byte round trip takes 73 µs without, 51 µs with four yields, and 67 µs with 128 pauses before them.
+const YIELDS: usize = 4;
+
 /// The sending side of an inbox, for any number of threads.
 pub(crate) struct Entry<M> {
     sender: Sender<Envelope<M>>,
@@ -44,8 +49,7 @@ struct Shared<M> {
     bell: Bell,
 }
 
-/// Wakes the thread that waits at an inbox. The channel's own way to wait yields the processor several times before it sleeps, and wakes at
-/// the first message of a batch: both cost more than they gain (measured on two processors).
+/// Wakes the thread that waits at an inbox, once for a batch: the channel's own way to wait spins first, and wakes at the first message.
 #[derive(Default)]
 struct Bell {
     asleep: AtomicBool,
@@ -181,6 +185,12 @@ impl<M: Message> Inbox<M> {
 
     /// Waits for something, or until `deadline`. Only ever called by one thread.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Arrival<M> {
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+            if let Ok(envelope) = self.receiver.try_recv() {
+                return self.open(envelope);
+            }
+        }
         let bell = &self.shared.bell;
         loop {
             bell.prepare_to_sleep();
