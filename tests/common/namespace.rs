@@ -157,6 +157,10 @@ pub fn veth(one: (&Namespace, &str, Option<&str>), other: (&Namespace, &str, Opt
         }
         namespace.run(&format!("ip link set {interface} up"));
     }
+    // The kernel's work queue does the rest of it; before that, what is sent is lost.
+    for (namespace, interface, _) in [one, other] {
+        super::wait_until("the veth pair to carry frames", || namespace.run(&format!("ip link show {interface}")).contains(" state UP "));
+    }
 }
 
 #[track_caller]

@@ -6,11 +6,15 @@ use crate::paths::snmp;
 use crate::transfer::bytes;
 use libtest_mimic::Trial;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Payload bytes: the largest first, to a cold neighbour; then around one frame and around the slots' sizes.
 const SIZES: [usize; 9] = [65_507, 0, 1, 1_471, 1_472, 1_473, 2_953, 9_000, 65_000];
+
+/// Small datagrams each way, and how many of them may be under way: as many as may wait for a cold neighbour.
+const MANY: u32 = 5_000;
+const UNDER_WAY: u32 = 100;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = Medium::ALL
@@ -63,42 +67,44 @@ fn hopline_refuses() {
     socket.connect((HOPLINE, 9)).unwrap();
     socket.send(b"anybody?").unwrap();
     let error = socket.recv(&mut [0; 10]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}\n{}", network.stack.counters());
     assert_eq!(snmp(&network.kernel.run("cat /proc/net/snmp"), "Icmp", "InDestUnreachs"), 1);
 }
 
-/// A paced sender loses nothing and nothing changes places; in both directions at once.
+/// With no more under way than both sockets' buffers hold, nothing is lost and nothing changes places, in both directions at once.
 fn many_datagrams() {
-    const COUNT: u32 = 2_000;
     let network = Network::new(Medium::Veth);
     let (theirs, ours) = (network.kernel_datagrams(), network.hopline_datagrams());
-    let (their_address, our_address): (SocketAddr, SocketAddr) = (theirs.local_addr().unwrap(), ours.local_addr().unwrap());
+    let (their_address, our_address) = (theirs.local_addr().unwrap(), ours.local_addr().unwrap());
+    let (there, back) = (AtomicU32::new(0), AtomicU32::new(0));
     std::thread::scope(|scope| {
-        scope.spawn(|| send_paced(COUNT, |bytes| theirs.send_to(bytes, our_address)));
-        scope.spawn(|| send_paced(COUNT, |bytes| ours.send_to(bytes, their_address)));
-        scope.spawn(|| expect_in_order(COUNT, |buffer| theirs.recv(buffer)));
-        expect_in_order(COUNT, |buffer| ours.recv_from(buffer).map(|(count, _)| count));
+        scope.spawn(|| send_in_order(&back, |bytes| theirs.send_to(bytes, our_address)));
+        scope.spawn(|| send_in_order(&there, |bytes| ours.send_to(bytes, their_address)));
+        scope.spawn(|| expect_in_order("the kernel", &there, |buffer| theirs.recv(buffer)));
+        expect_in_order("Hopline", &back, |buffer| ours.recv_from(buffer).map(|(count, _)| count));
     });
     network.assert_nothing_lost();
 }
 
+/// Sends numbered datagrams, but waits while too many have not been received.
 #[track_caller]
-fn send_paced(count: u32, send: impl Fn(&[u8]) -> std::io::Result<usize>) {
-    for number in 0..count {
-        send(&number.to_be_bytes()).unwrap();
-        if number % 20 == 19 {
-            std::thread::sleep(Duration::from_millis(1));
+fn send_in_order(received: &AtomicU32, send: impl Fn(&[u8]) -> std::io::Result<usize>) {
+    for number in 0..MANY {
+        let start = Instant::now();
+        while number - received.load(Ordering::Relaxed) >= UNDER_WAY {
+            assert!(start.elapsed() < PATIENCE, "nobody receives");
+            std::thread::sleep(Duration::from_micros(100));
         }
+        send(&number.to_be_bytes()).unwrap();
     }
 }
 
 #[track_caller]
-fn expect_in_order(count: u32, mut receive: impl FnMut(&mut [u8]) -> std::io::Result<usize>) {
-    let start = Instant::now();
-    for number in 0..count {
+fn expect_in_order(who: &str, received: &AtomicU32, receive: impl Fn(&mut [u8]) -> std::io::Result<usize>) {
+    for number in 0..MANY {
         let mut buffer = [0; 8];
-        assert_eq!(receive(&mut buffer).unwrap(), 4);
-        assert_eq!(u32::from_be_bytes(buffer[..4].try_into().unwrap()), number);
+        let length = receive(&mut buffer).unwrap_or_else(|error| panic!("{who} waits for datagram {number}: {error}"));
+        assert_eq!((length, u32::from_be_bytes(buffer[..4].try_into().unwrap())), (4, number), "to {who}");
+        received.store(number + 1, Ordering::Relaxed);
     }
-    assert!(start.elapsed() < PATIENCE);
 }

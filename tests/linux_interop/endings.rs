@@ -2,7 +2,7 @@
 
 use crate::common::trial;
 use crate::host::{HOPLINE, KERNEL, Medium, NAMESPACES, Network};
-use crate::transfer::{receive, receive_part, send};
+use crate::transfer::{receive, send};
 use hopline::socket::Keepalive;
 use libtest_mimic::Trial;
 use std::io::{ErrorKind, Read, Write};
@@ -190,14 +190,13 @@ fn reset_wakes_reader() {
     let (mut theirs, mut ours) = network.hopline_connects();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            send(&mut theirs, 10_000);
+            theirs.write_all(b"the last of it").unwrap();
             std::thread::sleep(Duration::from_millis(200));
             socket2::SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
             drop(theirs);
         });
-        receive_part(&mut ours, 10_000);
-        assert_eq!(ours.read(&mut [0; 8]).unwrap(), 0);
-        std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(ours.write(b"x").unwrap_err().kind(), ErrorKind::ConnectionReset);
+        ours.read_exact(&mut [0; 14]).unwrap();
+        assert_eq!(ours.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
+    assert_eq!(ours.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
