@@ -1,6 +1,7 @@
 //! The networks of these tests: a kernel host, a Hopline host, and what lies between them.
 
 use crate::common::{Namespace, Need, veth};
+use hopline::config::Config;
 use hopline::device::linux::packet_socket::PacketSocket;
 use hopline::device::linux::tun_tap::TunTap;
 use hopline::layer::DropReason;
@@ -67,7 +68,7 @@ impl Network {
     #[track_caller]
     pub(crate) fn new(medium: Medium) -> Network {
         match medium {
-            Medium::Veth | Medium::VethPlain => Network::on_veth(medium == Medium::Veth),
+            Medium::Veth | Medium::VethPlain => Network::on_veth(medium == Medium::Veth, Config::default()),
             Medium::Tap => Network::on_tun_tap("tap0", TunTap::tap, true),
             Medium::TapPlain => Network::on_tun_tap("tap0", TunTap::tap, false),
             Medium::Tun => Network::on_tun_tap("tun0", TunTap::tun, true),
@@ -76,12 +77,12 @@ impl Network {
 
     /// A veth pair `k0`, in the kernel's namespace, to `h0`, in Hopline's.
     #[track_caller]
-    pub(crate) fn on_veth(offload: bool) -> Network {
+    pub(crate) fn on_veth(offload: bool, config: Config) -> Network {
         let (kernel, own) = (Namespace::new("interop"), Namespace::new("interop"));
         veth((&kernel, "k0", Some("192.0.2.1/24")), (&own, "h0", None));
         kernel.set_offload("k0", offload);
         own.set_offload("h0", offload);
-        let stack = start_on_veth(&own, "h0", offload, "192.0.2.2/24", None);
+        let stack = start_on_veth(&own, offload, "192.0.2.2/24", None, config);
         Network { stack, address: HOPLINE, kernel, others: vec![own] }
     }
 
@@ -113,7 +114,7 @@ impl Network {
         for router in [&near, &far] {
             router.run(&format!("ip link set r1 mtu {middle_mtu}"));
         }
-        let stack = start_on_veth(&own, "h0", offload, "203.0.113.2/24", Some(Ipv4Addr::new(203, 0, 113, 254)));
+        let stack = start_on_veth(&own, offload, "203.0.113.2/24", Some(Ipv4Addr::new(203, 0, 113, 254)), Config::default());
         Network { stack, address: FAR_HOPLINE, kernel, others: vec![near, far, own] }
     }
 
@@ -193,12 +194,12 @@ impl Network {
     }
 }
 
-/// A stack with its own address on its own MAC, on an interface of `namespace`.
+/// A stack with its own address on its own MAC, on the interface `h0` of `namespace`.
 #[track_caller]
-pub(crate) fn start_on_veth(namespace: &Namespace, interface: &str, offload: bool, address: &str, gateway: Option<Ipv4Addr>) -> Stack {
+pub(crate) fn start_on_veth(namespace: &Namespace, offload: bool, address: &str, gateway: Option<Ipv4Addr>, config: Config) -> Stack {
     let start = || {
-        let device = PacketSocket::open(interface)?.offload(offload).mac(OWN_MAC)?;
-        let builder = Stack::builder().device(device).address(address.parse().unwrap());
+        let device = PacketSocket::open("h0")?.offload(offload).mac(OWN_MAC)?;
+        let builder = Stack::builder().device(device).address(address.parse().unwrap()).config(config);
         match gateway {
             Some(gateway) => builder.gateway(IpAddr::V4(gateway)).start(),
             None => builder.start(),

@@ -4,6 +4,7 @@ use crate::common::{Namespace, Need, trial, veth};
 use crate::datagrams::echo_every_size;
 use crate::host::{HOPLINE, Network, start_on_veth};
 use crate::transfer::{LARGE, there_and_back};
+use hopline::config::Config;
 use libtest_mimic::Trial;
 
 /// Bytes over a path that loses packets: each loss costs round trips, some a retransmission timeout.
@@ -67,7 +68,7 @@ fn forwarding_host() {
     let (kernel, own) = (Namespace::new("interop"), Namespace::new("interop"));
     veth((&kernel, "k0", Some("192.0.2.1/24")), (&own, "h0", Some("192.0.2.3/24")));
     own.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=1");
-    let stack = start_on_veth(&own, "h0", true, "192.0.2.2/24", None);
+    let stack = start_on_veth(&own, true, "192.0.2.2/24", None, Config::default());
     let network = Network { stack, address: HOPLINE, kernel, others: vec![own] };
     for connect in [Network::kernel_connects, Network::hopline_connects] {
         let (mut theirs, mut ours) = connect(&network);
