@@ -2,7 +2,7 @@
 
 use crate::common::{Need, Process, assert_capture_is_clean, trial, tshark, wait_until};
 use crate::datagrams::echo_every_size;
-use crate::host::Network;
+use crate::host::{Network, on_a_lossless_wire};
 use crate::transfer::there_and_back;
 use hopline::config::{Config, TcpConfig};
 use libtest_mimic::Trial;
@@ -13,7 +13,7 @@ const CAPTURED: u64 = 1 << 20;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let needs = &[Need::Namespaces, Need::Program("tcpdump"), Need::Program("tshark")];
-    vec![trial("tshark_finds_nothing_wrong", needs, nothing_wrong)]
+    vec![trial("tshark_finds_nothing_wrong", needs, || on_a_lossless_wire(nothing_wrong))]
 }
 
 fn nothing_wrong() {

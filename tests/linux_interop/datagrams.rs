@@ -1,7 +1,7 @@
 //! UDP both ways: every size, fragments, and the errors that ICMP tells.
 
 use crate::common::trial;
-use crate::host::{HOPLINE, KERNEL, Medium, NAMESPACES, Network, PATIENCE};
+use crate::host::{HOPLINE, KERNEL, Medium, NAMESPACES, Network, PATIENCE, on_a_lossless_wire};
 use crate::paths::snmp;
 use crate::transfer::bytes;
 use libtest_mimic::Trial;
@@ -19,12 +19,16 @@ const UNDER_WAY: u32 = 100;
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = Medium::ALL
         .into_iter()
-        .map(|medium| trial(&format!("datagrams_of_every_size_pass_over_{}", medium.name()), NAMESPACES, move || every_size(medium)))
+        .map(|medium| {
+            trial(&format!("datagrams_of_every_size_pass_over_{}", medium.name()), NAMESPACES, move || {
+                on_a_lossless_wire(|| every_size(medium))
+            })
+        })
         .collect();
     trials.extend([
-        trial("a_closed_port_of_the_kernel_refuses", NAMESPACES, kernel_refuses),
-        trial("a_closed_port_of_hopline_refuses", NAMESPACES, hopline_refuses),
-        trial("many_datagrams_arrive_in_order", NAMESPACES, many_datagrams),
+        trial("a_closed_port_of_the_kernel_refuses", NAMESPACES, || on_a_lossless_wire(kernel_refuses)),
+        trial("a_closed_port_of_hopline_refuses", NAMESPACES, || on_a_lossless_wire(hopline_refuses)),
+        trial("many_datagrams_arrive_in_order", NAMESPACES, || on_a_lossless_wire(many_datagrams)),
     ]);
     trials
 }

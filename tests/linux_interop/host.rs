@@ -8,6 +8,7 @@ use hopline::layer::DropReason;
 use hopline::socket::{Stack, TcpListener, TcpStream};
 use hopline::wire::MacAddress;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// The kernel's address.
@@ -22,6 +23,9 @@ const OWN_MAC: MacAddress = MacAddress([0x02, 0, 0x5e, 0, 0x53, 1]);
 pub(crate) const NAMESPACES: &[Need] = &[Need::Namespaces];
 /// Longest wait of a call that must succeed: far more than any takes, less than for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest wait for a datagram: one that is lost is lost.
+const DATAGRAM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How Hopline reaches the kernel.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -170,7 +174,7 @@ impl Network {
     #[track_caller]
     pub(crate) fn kernel_datagrams(&self) -> std::net::UdpSocket {
         let socket = self.kernel.inside(|| std::net::UdpSocket::bind((KERNEL, 0))).expect("the kernel binds");
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(DATAGRAM_PATIENCE)).unwrap();
         socket
     }
 
@@ -178,7 +182,7 @@ impl Network {
     #[track_caller]
     pub(crate) fn hopline_datagrams(&self) -> hopline::socket::UdpSocket {
         let socket = self.stack.bind_udp((self.address, 0)).expect("Hopline binds");
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(DATAGRAM_PATIENCE)).unwrap();
         socket
     }
 
@@ -206,6 +210,27 @@ pub(crate) fn start_on_veth(namespace: &Namespace, offload: bool, address: &str,
         }
     };
     namespace.inside(start).expect("the stack starts")
+}
+
+/// Runs a test that a single lost frame fails, again if the machine lost frames meanwhile: all veth pairs share one queue for each processor
+/// (`net.core.netdev_max_backlog`), and other tests, or other work on the machine, may have filled it.
+pub(crate) fn on_a_lossless_wire(body: impl Fn()) {
+    for _ in 0..4 {
+        let before = frames_lost_by_the_machine();
+        let Err(panic) = catch_unwind(AssertUnwindSafe(&body)) else { return };
+        if frames_lost_by_the_machine() == before {
+            resume_unwind(panic);
+        }
+        eprintln!("the machine lost frames between the ends of a veth pair: once more");
+    }
+    body();
+}
+
+/// The second column of `/proc/net/softnet_stat`, a line for each processor.
+fn frames_lost_by_the_machine() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat").expect("softnet_stat is readable");
+    let numbers = text.lines().filter_map(|line| line.split_whitespace().nth(1));
+    numbers.map(|number| u64::from_str_radix(number, 16).expect("hexadecimal")).sum()
 }
 
 /// The next connection, within the time that everything has.

@@ -2,7 +2,7 @@
 
 use crate::common::{Namespace, Need, trial, veth};
 use crate::datagrams::echo_every_size;
-use crate::host::{HOPLINE, Network, start_on_veth};
+use crate::host::{HOPLINE, Network, on_a_lossless_wire, start_on_veth};
 use crate::transfer::{LARGE, there_and_back};
 use hopline::config::Config;
 use libtest_mimic::Trial;
@@ -21,8 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_routed_path_carries_large_transfers", namespaces, routed),
         trial("a_smaller_mtu_in_the_middle_is_found_by_segments", namespaces, || smaller_mtu(false)),
         trial("a_smaller_mtu_in_the_middle_is_found_by_super_segments", namespaces, || smaller_mtu(true)),
-        trial("datagrams_pass_a_smaller_mtu_in_the_middle", namespaces, datagrams_over_smaller_mtu),
-        trial("a_forwarding_host_leaves_an_own_address_alone", namespaces, forwarding_host),
+        trial("datagrams_pass_a_smaller_mtu_in_the_middle", namespaces, || on_a_lossless_wire(datagrams_over_smaller_mtu)),
+        trial("a_forwarding_host_leaves_an_own_address_alone", namespaces, || on_a_lossless_wire(forwarding_host)),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Echo requests both ways, from nothing to the largest datagram, the first one to a cold neighbour.
 
 use crate::common::{Need, trial};
-use crate::host::{KERNEL, Medium, Network, PATIENCE};
+use crate::host::{KERNEL, Medium, Network, PATIENCE, on_a_lossless_wire};
 use crate::transfer::bytes;
 use hopline::socket::{IcmpEvent, IcmpSocket};
 use libtest_mimic::Trial;
@@ -15,8 +15,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         .into_iter()
         .flat_map(|medium| {
             [
-                trial(&format!("hopline_pings_the_kernel_over_{}", medium.name()), needs, move || hopline_pings_the_kernel(medium)),
-                trial(&format!("the_kernel_pings_hopline_over_{}", medium.name()), needs, move || the_kernel_pings_hopline(medium)),
+                trial(&format!("hopline_pings_the_kernel_over_{}", medium.name()), needs, move || {
+                    on_a_lossless_wire(|| hopline_pings_the_kernel(medium))
+                }),
+                trial(&format!("the_kernel_pings_hopline_over_{}", medium.name()), needs, move || {
+                    on_a_lossless_wire(|| the_kernel_pings_hopline(medium))
+                }),
             ]
         })
         .collect()
