@@ -87,7 +87,10 @@ fn explain_io(error: io::Error, stage: Stage, target: &str) -> Failure {
         return Failure::new(Code::Timeout, format!("Connection timed out: {target}"));
     }
     if let Some(problem) = tls::certificate_problem(&error) {
-        return Failure::new(Code::Certificate, format!("certificate problem: {problem}"));
+        return Failure::new(
+            Code::Certificate,
+            format!("certificate problem: {problem} (--cacert FILE trusts another authority, -k any certificate)"),
+        );
     }
     let is_end = http::interruption(&error).unwrap_or(error.kind()) == io::ErrorKind::UnexpectedEof;
     match stage {
