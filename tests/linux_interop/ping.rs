@@ -1,6 +1,6 @@
 //! Echo requests both ways, from nothing to the largest datagram, the first one to a cold neighbour.
 
-use crate::common::{Need, trial};
+use crate::common::{Need, trial, wait_until};
 use crate::host::{KERNEL, Medium, Network, PATIENCE, on_a_lossless_wire};
 use crate::transfer::bytes;
 use hopline::socket::{IcmpEvent, IcmpSocket};
@@ -53,7 +53,9 @@ fn the_kernel_pings_hopline(medium: Medium) {
     for size in SIZES {
         network.kernel.run(&format!("ping -n -q -c 1 -W 10 -s {size} 192.0.2.2"));
     }
-    let burst = network.kernel.run("ping -n -q -c 100 -i 0.002 -W 10 -s 1400 192.0.2.2");
-    assert!(burst.contains(" 0% packet loss"), "{burst}");
+    // ping does not wait long for its last replies; that each was sent is known better here.
+    network.kernel.run("ping -n -q -c 100 -i 0.002 -s 1400 192.0.2.2");
+    let answered = || network.stack.counters().network.echo_requests_answered.get();
+    wait_until("every answer", || answered() == SIZES.len() as u64 + 100);
     network.assert_nothing_lost();
 }
