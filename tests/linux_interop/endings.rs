@@ -1,7 +1,7 @@
 //! How connections begin in vain and how they end: half-closed, reset, refused, unreachable, timed out.
 
-use crate::common::trial;
-use crate::host::{HOPLINE, KERNEL, Medium, NAMESPACES, Network};
+use crate::common::{Need, trial};
+use crate::host::{HOPLINE, KERNEL, Medium, Network};
 use crate::transfer::{receive, send};
 use hopline::socket::Keepalive;
 use libtest_mimic::Trial;
@@ -26,7 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("user_timeout_gives_up", user_timeout),
         ("a_reset_from_the_kernel_reaches_a_blocked_reader", reset_wakes_reader),
     ];
-    list.into_iter().map(|(name, body)| trial(name, NAMESPACES, body)).collect()
+    let needs = &[Need::Namespaces, Need::Program("ethtool"), Need::Program("nft")];
+    list.into_iter().map(|(name, body)| trial(name, needs, body)).collect()
 }
 
 fn half_close() {

@@ -20,7 +20,7 @@ pub(crate) const FAR_HOPLINE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 /// Hopline's own station, beside the interface's.
 const OWN_MAC: MacAddress = MacAddress([0x02, 0, 0x5e, 0, 0x53, 1]);
 /// What a test without further needs cannot do without.
-pub(crate) const NAMESPACES: &[Need] = &[Need::Namespaces];
+pub(crate) const NAMESPACES: &[Need] = &[Need::Namespaces, Need::Program("ethtool")];
 /// Longest wait of a call that must succeed: far more than any takes, less than for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
