@@ -83,12 +83,8 @@ impl Window {
         acknowledged.in_flight >= self.bytes / 2
     }
 
-    fn is_in_slow_start(&self) -> bool {
-        self.bytes < self.threshold
-    }
-
     /// Grows by what was acknowledged (RFC 3465 with no limit per acknowledgement, for one acknowledges a whole super-segment), at most to the
-    /// threshold; gives what is left for congestion avoidance.
+    /// threshold; gives what is left for congestion avoidance: all of it, once the threshold is reached.
     fn slow_start(&mut self, bytes: usize) -> usize {
         let step = bytes.min(self.threshold.saturating_sub(self.bytes));
         self.bytes = self.bytes.saturating_add(step);

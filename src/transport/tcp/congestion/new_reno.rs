@@ -44,7 +44,7 @@ impl Controller for NewReno {
         if !self.window.is_validated(&acknowledged) {
             return;
         }
-        let rest = if self.window.is_in_slow_start() { self.window.slow_start(acknowledged.bytes) } else { acknowledged.bytes };
+        let rest = self.window.slow_start(acknowledged.bytes);
         if rest > 0 {
             self.avoid_congestion(rest);
         }
