@@ -7,6 +7,7 @@
 //! never blocks, and a waker.
 
 pub mod capture;
+pub mod filter;
 mod frame;
 #[cfg(target_os = "linux")]
 pub mod host;

@@ -12,8 +12,8 @@
 //! place already, it grows, up to half of the descriptors that the process may have.
 
 use super::Medium;
+use super::filter::{Filter, PortSet, TagPlace};
 use super::host::ephemeral_ports;
-use super::linux::bpf_filter::{Filter, PortSet};
 use super::linux::packet_socket::FilterHandle;
 use super::linux::sys;
 use crate::random::SecretRandom;
@@ -131,7 +131,7 @@ impl SharedPorts {
     }
 
     fn update_filter(&self, pool: &GuardPool) -> io::Result<()> {
-        let filter = Filter::for_shared_address(self.medium, self.address, &pool.ports());
+        let filter = Filter::for_shared_address(TagPlace::Beside, self.medium, self.address, &pool.ports());
         self.filter.set(&filter.ok_or_else(too_many_ports)?)
     }
 

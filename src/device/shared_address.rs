@@ -3,8 +3,8 @@
 //! Owns putting its parts together: the route's interface, a packet socket on it with a filter for our ports, the port guards, and what the stack has to know
 //! as its topology. Refuses IPv6 for now. Read [`port_guard`](super::port_guard) first: why this works at all.
 
+use super::filter::Filter;
 use super::host::{self, HostRoute};
-use super::linux::bpf_filter::Filter;
 use super::linux::packet_socket::PacketSocket;
 use super::port_guard::SharedPorts;
 use super::{Device, Medium};

@@ -4,7 +4,6 @@
 //! `sys` first (the system calls behind safe functions), then `wait`,
 //! [`packet_socket`], [`tun_tap`]; [`crate::device::host`] and [`crate::device::shared_address`] stand on `netlink`.
 
-pub mod bpf_filter;
 pub mod event;
 pub(in crate::device) mod firewall;
 pub mod namespace;

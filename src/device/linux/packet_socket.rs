@@ -10,11 +10,11 @@
 //!
 //! `PACKET_QDISC_BYPASS` is left off: the host's queueing disciplines keep us fair to others, and tell us when there is no room.
 
-use super::bpf_filter::Filter;
 use super::netlink::{Link, link_by_name};
 use super::sending::{Verdict, judge};
 use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
 use super::wait::Waiter;
+use crate::device::filter::Filter;
 use crate::device::frame::layout;
 use crate::device::segmentation::{cut, prepare_front};
 use crate::device::{

@@ -2,6 +2,7 @@
 //!
 //! Owns lifetimes and lengths of what the kernel reads and writes. Refuses to decide anything: results come back as the kernel gave them.
 
+use crate::device::filter::Instruction;
 use crate::packet::Buffer;
 use smallvec::SmallVec;
 use std::fs::File;
@@ -86,9 +87,10 @@ pub(super) fn get_option<T: Plain>(socket: impl AsFd, level: libc::c_int, name: 
 }
 
 /// Replaces a socket's packet filter, atomically.
-pub(in crate::device) fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+pub(in crate::device) fn attach_filter(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::other("packet filter too long"))?;
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // An `Instruction` has the layout of `sock_filter`.
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: `program` describes the slice, which outlives the call; the kernel copies it and writes nothing.
@@ -329,4 +331,28 @@ pub(in crate::device) fn raise_descriptor_limit() -> io::Result<usize> {
     // SAFETY: the kernel reads one `rlimit`, which we hold.
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
     Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Medium;
+    use crate::device::filter::{Filter, PortSet, TagPlace};
+    use crate::wire::MacAddress;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn the_kernel_takes_the_filters() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let shared = |medium, ports: &PortSet| Filter::for_shared_address(TagPlace::Beside, medium, Ipv4Addr::LOCALHOST, ports).unwrap();
+        let ports = PortSet { tcp: [80, 443].into(), udp: (40_000..40_064).collect() };
+        for filter in [
+            Filter::drop_all(),
+            Filter::for_station(MacAddress::ZERO),
+            shared(Medium::Ethernet(MacAddress::ZERO), &ports),
+            shared(Medium::Ip, &PortSet::default()),
+        ] {
+            attach_filter(&socket, filter.instructions()).unwrap();
+        }
+    }
 }

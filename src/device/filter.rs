@@ -1,7 +1,7 @@
-//! Socket filters: which frames a packet socket takes at all.
+//! Packet filters: which frames a raw device takes at all.
 //!
-//! Owns a few instructions of classic BPF (linux/filter.h) and the two filters made of them. Refuses generality: every test either decides at once or
-//! falls through to the next, so that there are no jumps to compute. Filters see a frame without its 802.1Q tag, which the kernel keeps beside it.
+//! Owns a few instructions of classic BPF (bpf(4); linux/filter.h), which packet sockets, `/dev/bpf` and Npcap have in common, and the filters made of them.
+//! Refuses generality: every test either decides at once or falls through to the next, so that there are no jumps to compute.
 
 use crate::device::Medium;
 use crate::wire::{EtherType, MacAddress, Protocol};
@@ -16,23 +16,47 @@ const MOST_INSTRUCTIONS: usize = 4_096;
 /// The kernel's word on whether there was a tag (`SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT`).
 const TAG_PRESENT: u32 = (-0x1000_i32 + 48) as u32;
 
-const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
-const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const LOAD_HALF_INDEXED: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_IND) as u16;
+// Instruction codes: class, size or operation, mode or source.
+const LOAD_BYTE: u16 = 0x30;
+const LOAD_HALF: u16 = 0x28;
+const LOAD_WORD: u16 = 0x20;
+const LOAD_HALF_INDEXED: u16 = 0x48;
 /// X = 4 × (byte & 15): the length of an IPv4 header.
-const LOAD_INDEX_HEADER_LENGTH: u16 = (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const IF_GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const IF_GREATER_OR_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+const LOAD_INDEX_HEADER_LENGTH: u16 = 0xb1;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const IF_EQUAL: u16 = 0x15;
+const IF_GREATER: u16 = 0x25;
+const IF_GREATER_OR_EQUAL: u16 = 0x35;
+const IF_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// An instruction, laid out as every kernel has it (`sock_filter`, `bpf_insn`).
+#[repr(C)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// What it does.
+    pub code: u16,
+    /// Instructions to skip if the test holds.
+    pub if_true: u8,
+    /// Instructions to skip if it does not.
+    pub if_false: u8,
+    /// Offset, value or verdict.
+    pub operand: u32,
+}
+
+/// Where a filter finds a frame's 802.1Q tag.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TagPlace {
+    /// Beside the frame: the Linux kernel takes it out before filters run.
+    Beside,
+    /// In the frame, behind the addresses.
+    InFrame,
+}
 
 /// A filter program.
 #[derive(Clone, Debug, Default)]
-pub struct Filter(Vec<libc::sock_filter>);
+pub struct Filter(Vec<Instruction>);
 
 /// The destination ports whose packets are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,9 +86,9 @@ impl Filter {
 
     /// What belongs to a stack that shares `address` with the host: ARP, and of IPv4 to that address: ICMP, non-first fragments (they have no
     /// ports), and TCP and UDP to the given ports. `None` if there are too many separate ports for a program.
-    pub fn for_shared_address(medium: Medium, address: Ipv4Addr, ports: &PortSet) -> Option<Filter> {
+    pub fn for_shared_address(tags: TagPlace, medium: Medium, address: Ipv4Addr, ports: &PortSet) -> Option<Filter> {
         let mut filter = Filter::default();
-        let ip = filter.link_header(medium);
+        let ip = filter.link_header(tags, medium);
         filter.load(LOAD_WORD, ip + 16).require_equal(address.to_bits());
         filter.load(LOAD_BYTE, ip + 9).accept_if_equal(Protocol::ICMP.0.into());
         filter.load(LOAD_HALF, ip + 6).accept_if_any_bit(0x1fff);
@@ -75,15 +99,17 @@ impl Filter {
     }
 
     /// The program, for the kernel.
-    pub(in crate::device) fn instructions(&self) -> &[libc::sock_filter] {
+    pub fn instructions(&self) -> &[Instruction] {
         &self.0
     }
 
     /// Accepts ARP, drops whatever is not untagged IPv4; returns where the IPv4 header begins.
-    fn link_header(&mut self, medium: Medium) -> u32 {
+    fn link_header(&mut self, tags: TagPlace, medium: Medium) -> u32 {
         match medium {
             Medium::Ethernet(_) => {
-                self.load(LOAD_BYTE, TAG_PRESENT).require_equal(0);
+                if tags == TagPlace::Beside {
+                    self.load(LOAD_BYTE, TAG_PRESENT).require_equal(0);
+                }
                 self.load(LOAD_HALF, 12).accept_if_equal(EtherType::ARP.0.into()).require_equal(EtherType::IPV4.0.into());
                 14
             }
@@ -149,18 +175,17 @@ fn ranges(ports: &BTreeSet<u16>) -> impl Iterator<Item = (u16, u16)> {
     ranges.into_iter()
 }
 
-fn instruction(code: u16, operand: u32) -> libc::sock_filter {
-    libc::sock_filter { code, jt: 0, jf: 0, k: operand }
+fn instruction(code: u16, operand: u32) -> Instruction {
+    Instruction { code, if_true: 0, if_false: 0, operand }
 }
 
-fn jump(code: u16, operand: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
-    libc::sock_filter { code, jt: if_true, jf: if_false, k: operand }
+fn jump(code: u16, operand: u32, if_true: u8, if_false: u8) -> Instruction {
+    Instruction { code, if_true, if_false, operand }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::linux::sys;
     use proptest::prelude::*;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -172,12 +197,12 @@ mod tests {
         loop {
             let step = filter.0[at];
             at += 1;
-            let place = if step.code == LOAD_HALF_INDEXED { step.k.wrapping_add(x) } else { step.k } as usize;
+            let place = if step.code == LOAD_HALF_INDEXED { step.operand.wrapping_add(x) } else { step.operand } as usize;
             let bytes =
                 |count: usize| frame.get(place..place + count).map(|bytes| bytes.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte)));
-            let test = |holds: bool| usize::from(if holds { step.jt } else { step.jf });
+            let test = |holds: bool| usize::from(if holds { step.if_true } else { step.if_false });
             let loaded = match step.code {
-                LOAD_BYTE if step.k == TAG_PRESENT => Some(0),
+                LOAD_BYTE if step.operand == TAG_PRESENT => Some(0),
                 LOAD_BYTE | LOAD_INDEX_HEADER_LENGTH => bytes(1),
                 LOAD_HALF | LOAD_HALF_INDEXED => bytes(2),
                 LOAD_WORD => bytes(4),
@@ -187,13 +212,13 @@ mod tests {
             match step.code {
                 LOAD_BYTE | LOAD_HALF | LOAD_HALF_INDEXED | LOAD_WORD => a = loaded,
                 LOAD_INDEX_HEADER_LENGTH => x = (loaded & 15) * 4,
-                AND => a &= step.k,
-                JUMP => at += step.k as usize,
-                IF_EQUAL => at += test(a == step.k),
-                IF_GREATER => at += test(a > step.k),
-                IF_GREATER_OR_EQUAL => at += test(a >= step.k),
-                IF_ANY_BIT => at += test(a & step.k != 0),
-                RETURN => return step.k != 0,
+                AND => a &= step.operand,
+                JUMP => at += step.operand as usize,
+                IF_EQUAL => at += test(a == step.operand),
+                IF_GREATER => at += test(a > step.operand),
+                IF_GREATER_OR_EQUAL => at += test(a >= step.operand),
+                IF_ANY_BIT => at += test(a & step.operand != 0),
+                RETURN => return step.operand != 0,
                 other => panic!("instruction {other:#x}"),
             }
         }
@@ -219,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_shared_address_takes_its_own_alone() {
-        let filter = Filter::for_shared_address(ETHERNET, ADDRESS, &ports()).unwrap();
+        let filter = Filter::for_shared_address(TagPlace::Beside, ETHERNET, ADDRESS, &ports()).unwrap();
         let sees = |packet: &[u8]| accepts(&filter, &frame(EtherType::IPV4, packet));
         for (protocol, port, expected) in [
             (Protocol::TCP, 40_000, true),
@@ -252,7 +277,7 @@ mod tests {
 
     #[test]
     fn bare_packets_have_no_link_header() {
-        let filter = Filter::for_shared_address(Medium::Ip, ADDRESS, &ports()).unwrap();
+        let filter = Filter::for_shared_address(TagPlace::Beside, Medium::Ip, ADDRESS, &ports()).unwrap();
         let mut bytes = packet(Protocol::TCP, ADDRESS, 80, 0, 8);
         assert!(accepts(&filter, &bytes));
         bytes[0] = 0x65;
@@ -272,35 +297,30 @@ mod tests {
     #[test]
     fn too_many_scattered_ports_are_refused() {
         let scattered = PortSet { tcp: (0..4_000).map(|port| port * 2).collect(), udp: BTreeSet::new() };
-        assert!(Filter::for_shared_address(ETHERNET, ADDRESS, &scattered).is_none());
+        assert!(Filter::for_shared_address(TagPlace::Beside, ETHERNET, ADDRESS, &scattered).is_none());
         let whole = PortSet { tcp: (1..=65_535).collect(), udp: BTreeSet::new() };
-        assert!(Filter::for_shared_address(ETHERNET, ADDRESS, &whole).is_some());
+        assert!(Filter::for_shared_address(TagPlace::Beside, ETHERNET, ADDRESS, &whole).is_some());
     }
 
     #[test]
-    fn the_kernel_takes_the_programs() {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        for filter in [
-            Filter::drop_all(),
-            Filter::for_station(MacAddress::ZERO),
-            Filter::for_shared_address(ETHERNET, ADDRESS, &ports()).unwrap(),
-            Filter::for_shared_address(Medium::Ip, ADDRESS, &PortSet::default()).unwrap(),
-        ] {
-            sys::attach_filter(&socket, filter.instructions()).unwrap();
-        }
+    fn a_tag_hides_a_packet_from_a_filter_that_finds_it_in_the_frame() {
+        let filter = Filter::for_shared_address(TagPlace::InFrame, ETHERNET, ADDRESS, &ports()).unwrap();
+        let packet = packet(Protocol::TCP, ADDRESS, 80, 0, 0);
+        assert!(accepts(&filter, &frame(EtherType::IPV4, &packet)));
+        assert!(!accepts(&filter, &frame(EtherType::VLAN, &frame(EtherType::IPV4, &packet)[10..])));
     }
 
     proptest! {
         #[test]
         fn ports_decide_as_the_set_says(set: BTreeSet<u16>, port: u16) {
             let expected = set.contains(&port);
-            let filter = Filter::for_shared_address(Medium::Ip, ADDRESS, &PortSet { tcp: set, udp: BTreeSet::new() }).unwrap();
+            let filter = Filter::for_shared_address(TagPlace::Beside, Medium::Ip, ADDRESS, &PortSet { tcp: set, udp: BTreeSet::new() }).unwrap();
             prop_assert_eq!(accepts(&filter, &packet(Protocol::TCP, ADDRESS, port, 0, 0)), expected);
         }
 
         #[test]
         fn no_frame_leaves_the_program(frame in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = accepts(&Filter::for_shared_address(ETHERNET, ADDRESS, &ports()).unwrap(), &frame);
+            let _ = accepts(&Filter::for_shared_address(TagPlace::Beside, ETHERNET, ADDRESS, &ports()).unwrap(), &frame);
         }
     }
 }
