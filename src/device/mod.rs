@@ -6,6 +6,7 @@
 //! A device is opened into a receiving half, which the receive thread blocks in, a sending half, which the link thread uses and which
 //! never blocks, and a waker.
 
+pub mod bsd;
 pub mod capture;
 pub mod filter;
 mod frame;
