@@ -165,8 +165,12 @@ pub struct TcpConfig {
     pub in_stack_bytes: usize,
     /// The same for a fast connection, which may have as much there as it sends in a millisecond, but no more than this.
     pub in_stack_bytes_when_fast: usize,
-    /// Half-open connections of one listener.
+    /// Listeners in all; a program that wants one more is told `OutOfMemory`.
+    pub listeners: usize,
+    /// Half-open connections of one listener. What comes beyond them gets a cookie, or is dropped, as `syn_cookies` says.
     pub syn_queue: usize,
+    /// Whether SYNs are answered without remembering them (RFC 4987 §3.6).
+    pub syn_cookies: SynCookies,
     /// Connections of one listener that wait for accept, unless the listener says otherwise.
     pub accept_queue: usize,
     /// First retransmission timeout (RFC 6298 §2.1).
@@ -187,8 +191,10 @@ pub struct TcpConfig {
     pub fin_wait_2_timeout: Duration,
     /// Connections without a handle that still have something to send or to hear.
     pub orphans: usize,
-    /// Challenge ACKs per second (RFC 5961 §7), for all connections.
+    /// Challenge ACKs per second (RFC 5961 §7), for all connections: about so many, for an exact number can be counted from outside (CVE-2016-5696).
     pub challenge_acks_per_second: u32,
+    /// Least time between two challenge ACKs of one connection.
+    pub challenge_ack_interval: Duration,
     /// Whether to offer timestamps (RFC 7323 §3).
     pub timestamps: bool,
     /// Whether to offer window scaling (RFC 7323 §2).
@@ -201,6 +207,19 @@ pub struct TcpConfig {
     pub congestion_control: CongestionControl,
 }
 
+/// When SYNs are answered with cookies instead of being remembered.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum SynCookies {
+    /// Never: SYNs are dropped while the SYN queue is full.
+    Off,
+    /// While the listener's SYN queue is full. Options that do not fit into a timestamp are then not agreed on, and a peer without timestamps
+    /// gets neither window scaling nor SACK.
+    #[default]
+    WhenFull,
+    /// Always: no state at all for a handshake that is not complete.
+    Always,
+}
+
 impl Default for TcpConfig {
     fn default() -> TcpConfig {
         TcpConfig {
@@ -211,7 +230,9 @@ impl Default for TcpConfig {
             sack_ranges: 8_192,
             in_stack_bytes: 128 << 10,
             in_stack_bytes_when_fast: 1 << 20,
+            listeners: 65_536,
             syn_queue: 1_024,
+            syn_cookies: SynCookies::WhenFull,
             accept_queue: 1_024,
             initial_retransmission_timeout: Duration::from_secs(1),
             minimum_retransmission_timeout: Duration::from_millis(200),
@@ -223,6 +244,7 @@ impl Default for TcpConfig {
             fin_wait_2_timeout: Duration::from_secs(60),
             orphans: 16_384,
             challenge_acks_per_second: 1_000,
+            challenge_ack_interval: Duration::from_millis(500),
             timestamps: true,
             window_scaling: true,
             initial_window_segments: 10,

@@ -149,6 +149,16 @@ counter_group! {
         orphans_aborted,
         /// Challenge ACKs sent (RFC 5961).
         challenge_acks_sent,
+        /// Challenge ACKs not sent, because of the limits of the stack or the connection (RFC 5961 §7).
+        challenge_acks_withheld,
+        /// SYNs answered with a cookie, and forgotten (RFC 4987 §3.6).
+        syn_cookies_sent,
+        /// Connections made from cookies that came back.
+        syn_cookies_accepted,
+        /// Acknowledgements that came to a listener which sends cookies, and were none.
+        syn_cookies_failed,
+        /// Listeners refused, because there were as many as may be.
+        listeners_refused,
         /// SACK blocks not looked at, because they cut what is in flight into too many pieces.
         sack_blocks_ignored,
         /// Duplicate segments received.

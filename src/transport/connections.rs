@@ -14,6 +14,7 @@ use super::environment::{Environment, Out};
 use super::listeners::Listeners;
 use super::segment;
 use super::shared::{Failure, Mark, MarkSet, TcpShared};
+use super::syn_cookies::SynCookies;
 use super::tcp::{Connection, Context, InitialSequence, Segment, State, reset_for};
 use super::timers::{Armed, Timers};
 use crate::layer::DropReason;
@@ -41,6 +42,7 @@ pub(super) struct Connections {
     /// Connections whose last handle is gone, and which still have something to send or to hear.
     orphans: usize,
     initial_sequence: InitialSequence,
+    syn_cookies: SynCookies,
     pub(super) listeners: Listeners,
 }
 
@@ -65,6 +67,7 @@ impl Connections {
             waiting: VecDeque::new(),
             orphans: 0,
             initial_sequence: InitialSequence::new(&mut environment.random),
+            syn_cookies: SynCookies::new(&mut environment.random),
             listeners,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns nothing that belongs to one socket.
 
+use super::challenge::ChallengeBudget;
 use super::demux::KeyedHash;
 use super::path_mtu::PathMtus;
 use super::ports::EphemeralPorts;
@@ -13,7 +14,6 @@ use crate::network;
 use crate::network::topology::Topology;
 use crate::packet::Pool;
 use crate::random::SecretRandom;
-use crate::rate_limit::RateLimit;
 use crate::time::Instant;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub(super) struct Environment {
     pub(super) ephemeral: EphemeralPorts,
     pub(super) path_mtus: PathMtus,
     pub(super) packet_number: u64,
-    pub(super) challenge_acks: RateLimit,
+    pub(super) challenge_acks: ChallengeBudget,
     /// Set when nothing may be opened any more: why.
     pub(super) refusing: Option<Failure>,
 }
@@ -49,7 +49,7 @@ impl Environment {
             ephemeral: EphemeralPorts::new(config.tcp.ephemeral_ports),
             path_mtus: PathMtus::new(config.network.path_mtu_entries, hash),
             packet_number: 0,
-            challenge_acks: RateLimit::new(config.tcp.challenge_acks_per_second),
+            challenge_acks: ChallengeBudget::new(config.tcp.challenge_acks_per_second),
             refusing: None,
         }
     }

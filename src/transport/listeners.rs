@@ -3,12 +3,17 @@
 //! Owns the table of listeners and the two bounds of each: handshakes that are under way (the SYN queue, from the configuration), and connections that
 //! nobody has accepted yet (the accept queue, the listener's backlog). Refuses to know TCP.
 //!
-//! A SYN is dropped when either is full; a handshake is not completed while the accept queue is full. Peers send again.
+//! A SYN is dropped while the accept queue is full. While the SYN queue is, it is answered with a cookie and forgotten ([`syn_cookies`]), or dropped
+//! as well, as the configuration says. No handshake is completed, by a cookie neither, while the accept queue is full: its acknowledgement is dropped.
+//! Peers send again.
 
 use super::datagram::place_of;
 use super::demux::PortTable;
 use super::environment::{Environment, Out};
-use super::shared::{self, DeviceRoom, Failure, ListenerShared, MarkQueue, Readiness, TcpShared};
+use super::shared::{self, DeviceRoom, Failure, ListenerShared, MarkQueue, Readiness, SocketOptions, TcpShared};
+use super::syn_cookies;
+use crate::config::{SynCookies, TcpConfig};
+use crate::time::Instant;
 use slab::Slab;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -28,6 +33,17 @@ struct Listener {
     local: SocketAddr,
     /// Places of the connections whose handshake is under way.
     half_open: BTreeSet<usize>,
+    /// Until when cookies that it sent may come back.
+    cookies_until: Option<Instant>,
+}
+
+/// What to do with a SYN.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Remember it.
+    Remember,
+    /// Answer it with a cookie.
+    Cookie,
 }
 
 /// A listener that is gone, and what it left behind.
@@ -57,7 +73,12 @@ impl Listeners {
                 state.lease.port = local.port();
                 state.listening = true;
             }
-            Err(failure) => close(shared, Some(failure)),
+            Err(failure) => {
+                if failure == Failure::ResourceLimit {
+                    out.counters().transport.listeners_refused.increment();
+                }
+                close(shared, Some(failure));
+            }
         }
         shared::raise(&mut out.wakes, shared, &shared.wakeup, Readiness::STATE | Readiness::READABLE);
     }
@@ -89,9 +110,37 @@ impl Listeners {
         self.ports.find(local)
     }
 
-    /// Whether another handshake may begin.
-    pub(super) fn may_begin(&self, key: usize, syn_queue: usize) -> bool {
-        self.sockets.get(key).is_some_and(|listener| listener.half_open.len() < syn_queue) && self.may_complete(key)
+    /// Whether, and how, another handshake may begin.
+    pub(super) fn admit(&self, key: usize, config: &TcpConfig) -> Option<Admission> {
+        match config.syn_cookies {
+            _ if !self.may_complete(key) => None,
+            SynCookies::Always => Some(Admission::Cookie),
+            _ if self.may_begin(key, config) => Some(Admission::Remember),
+            SynCookies::WhenFull => Some(Admission::Cookie),
+            SynCookies::Off => None,
+        }
+    }
+
+    /// Whether the SYN queue has room.
+    pub(super) fn may_begin(&self, key: usize, config: &TcpConfig) -> bool {
+        self.sockets.get(key).is_some_and(|listener| listener.half_open.len() < config.syn_queue)
+    }
+
+    /// The listener sends a cookie.
+    pub(super) fn sends_cookie(&mut self, key: usize, now: Instant) {
+        if let Some(listener) = self.sockets.get_mut(key) {
+            listener.cookies_until = Some(now + syn_cookies::LIFETIME);
+        }
+    }
+
+    /// Whether a cookie of the listener's may come back.
+    pub(super) fn expects_cookie(&self, key: usize, now: Instant) -> bool {
+        self.sockets.get(key).and_then(|listener| listener.cookies_until).is_some_and(|until| now < until)
+    }
+
+    /// What connections of the listener start with.
+    pub(super) fn options(&self, key: usize) -> Option<SocketOptions> {
+        Some(self.sockets.get(key)?.shared.state.lock().options.clone())
     }
 
     /// Whether another connection may wait to be accepted.
@@ -137,6 +186,9 @@ impl Listeners {
 
     fn bind(&mut self, environment: &mut Environment, shared: &Arc<ListenerShared>) -> Result<(usize, SocketAddr), Failure> {
         environment.may_open()?;
+        if self.sockets.len() >= environment.tcp.listeners {
+            return Err(Failure::ResourceLimit);
+        }
         let (mut local, leased) = {
             let state = shared.state.lock();
             (state.local, state.lease.port)
@@ -156,7 +208,7 @@ impl Listeners {
         if !self.ports.insert(local, key) {
             return Err(Failure::AddressInUse);
         }
-        self.sockets.insert(Listener { shared: shared.clone(), local, half_open: BTreeSet::new() });
+        self.sockets.insert(Listener { shared: shared.clone(), local, half_open: BTreeSet::new(), cookies_until: None });
         Ok((key, local))
     }
 

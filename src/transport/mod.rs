@@ -3,6 +3,7 @@
 //! Owns connections, sockets and the ports in use. Refuses to know routes beyond what a [`crate::network::topology::Topology`] says, and
 //! program threads beyond the marks they set. Read [`shared`] first: it is all that a program and this layer have in common.
 
+pub mod challenge;
 mod connections;
 mod datagram;
 mod demux;
@@ -12,6 +13,7 @@ mod path_mtu;
 pub mod ports;
 mod segment;
 pub mod shared;
+mod syn_cookies;
 pub mod tcp;
 #[cfg(test)]
 mod testing;

@@ -3,13 +3,16 @@
 use super::Connections;
 use crate::layer::DropReason;
 use crate::link::Cast;
+use crate::packet::Packet;
 use crate::time::Instant;
 use crate::transport::demux::Ends;
 use crate::transport::environment::{Environment, Out};
+use crate::transport::listeners::Admission;
 use crate::transport::segment;
 use crate::transport::shared::{self, Failure, Phase, Readiness, TcpShared};
-use crate::transport::tcp::{Connection, Segment, State};
-use crate::wire::SequenceNumber;
+use crate::transport::syn_cookies::Remembered;
+use crate::transport::tcp::{Connection, Segment, State, answer_with_cookie};
+use crate::wire::{SequenceNumber, TcpFlags, TcpHeader};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -104,22 +107,80 @@ impl Connections {
             return out.drop_packet(DropReason::NoSocket, segment.payload);
         }
         if !segment::is_plain_syn(&segment) {
-            return self.refuse(environment, now, segment, out);
+            return self.acknowledged_for_listener(environment, now, listener, segment, out);
         }
-        if let Err(reason) = self.may_accept(environment, listener) {
-            return out.drop_packet(reason, segment.payload);
+        match self.admit(environment, listener) {
+            // A cookie cannot keep to the least number.
+            Ok(Admission::Cookie) if least.is_none() => self.send_cookie(environment, now, listener, &segment, out),
+            Ok(Admission::Cookie) if !self.listeners.may_begin(listener, &environment.tcp) => {
+                out.drop_packet(DropReason::ListenerFull, segment.payload);
+            }
+            Ok(_) => self.accept(environment, now, listener, &segment, least, out),
+            Err(reason) => out.drop_packet(reason, segment.payload),
         }
-        self.accept(environment, now, listener, &segment, least, out);
     }
 
-    fn may_accept(&self, environment: &Environment, listener: usize) -> Result<(), DropReason> {
+    fn send_cookie(&mut self, environment: &mut Environment, now: Instant, listener: usize, syn: &Segment, out: &mut Out) {
+        let Some(options) = self.listeners.options(listener) else { return };
+        let ends = Ends { local: syn.destination, remote: syn.source };
+        let cookie = self.syn_cookies.make(now, ends, &syn.header);
+        self.listeners.sends_cookie(listener, now);
+        answer_with_cookie(&mut environment.context(now, ends.remote.ip(), out), syn, cookie, &options);
+    }
+
+    /// An acknowledgement for a listener brings a cookie back, or is nobody's. While nobody could accept the connection it is dropped: the peer
+    /// believes that it is connected, and will say so again.
+    fn acknowledged_for_listener(&mut self, environment: &mut Environment, now: Instant, listener: usize, segment: Segment, out: &mut Out) {
+        let is_acknowledgement = segment.header.flags.contains(TcpFlags::ACK) && !segment.header.flags.contains(TcpFlags::SYN);
+        if !is_acknowledgement || !self.listeners.expects_cookie(listener, now) {
+            return self.refuse(environment, now, segment, out);
+        }
+        if let Err(reason) = self.admit(environment, listener) {
+            return out.drop_packet(reason, segment.payload);
+        }
+        let ends = Ends { local: segment.destination, remote: segment.source };
+        match self.syn_cookies.check(now, ends, &segment.header) {
+            Some(remembered) => self.revive(environment, now, listener, remembered, segment, out),
+            None => {
+                out.counters().transport.syn_cookies_failed.increment();
+                self.refuse(environment, now, segment, out);
+            }
+        }
+    }
+
+    /// Makes the connection that a cookie stood for, and gives it the segment that brought the cookie back.
+    fn revive(
+        &mut self,
+        environment: &mut Environment,
+        now: Instant,
+        listener: usize,
+        remembered: Remembered,
+        segment: Segment,
+        out: &mut Out,
+    ) {
+        let Some(shared) = self.listeners.child(listener, segment.destination, segment.source) else { return };
+        let ecn = if remembered.ecn { TcpFlags::ECE | TcpFlags::CWR } else { TcpFlags::NONE };
+        let header =
+            TcpHeader { sequence: segment.header.sequence - 1, flags: TcpFlags::SYN | ecn, options: remembered.options, ..segment.header };
+        let syn = Segment { header, payload: Packet::default(), ..segment };
+        let cookie = segment.header.acknowledgement - 1;
+        let mut cx = environment.context(now, segment.source.ip(), out);
+        let connection = Connection::revive(&mut cx, shared, &syn, cookie);
+        let key = self.insert(connection, Some(listener));
+        self.arrived_for(key, environment, now, segment, out);
+        if self.entries.get(key).is_some_and(|entry| entry.connection.state() == State::SynReceived) {
+            self.abandon(environment, now, vec![key], out);
+        }
+    }
+
+    fn admit(&self, environment: &Environment, listener: usize) -> Result<Admission, DropReason> {
         if environment.refusing.is_some() {
             return Err(DropReason::ShuttingDown);
         }
         if self.entries.len() >= environment.tcp.connections {
             return Err(DropReason::TooManyConnections);
         }
-        if self.listeners.may_begin(listener, environment.tcp.syn_queue) { Ok(()) } else { Err(DropReason::ListenerFull) }
+        self.listeners.admit(listener, &environment.tcp).ok_or(DropReason::ListenerFull)
     }
 
     /// Passive open.

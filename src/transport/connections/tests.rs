@@ -1,5 +1,7 @@
+mod cookies;
+
 use super::*;
-use crate::config::{Config, TcpConfig};
+use crate::config::{Config, SynCookies, TcpConfig};
 use crate::link::Cast;
 use crate::network::DeliveryError;
 use crate::network::topology::Topology;
@@ -190,7 +192,7 @@ fn accepted_connections_start_with_the_listeners_options() {
 
 #[test]
 fn a_full_syn_queue_drops_syns_until_a_handshake_ends() {
-    let mut bench = Bench::new(&config(|tcp| (tcp.syn_queue, tcp.syn_retries) = (3, 1)));
+    let mut bench = Bench::new(&config(|tcp| (tcp.syn_queue, tcp.syn_retries, tcp.syn_cookies) = (3, 1, SynCookies::Off)));
     let _listener = bench.listen("0.0.0.0:80", 100);
     let answers: Vec<_> = (1..=5).map(|port| bench.knock(&format!("192.0.2.9:{port}"), "192.0.2.1:80")).collect();
     assert_eq!(answers.iter().flatten().count(), 3);

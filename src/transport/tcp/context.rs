@@ -6,8 +6,8 @@ use crate::network;
 use crate::network::topology::Topology;
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
-use crate::rate_limit::RateLimit;
 use crate::time::Instant;
+use crate::transport::challenge::ChallengeBudget;
 use crate::wire::{SequenceNumber, TcpFlags, TcpHeader};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ pub struct Context<'a> {
     /// Secret randomness.
     pub random: &'a mut SecretRandom,
     /// The stack's budget of challenge ACKs (RFC 5961 §7).
-    pub challenge_acks: &'a mut RateLimit,
+    pub challenge_acks: &'a mut ChallengeBudget,
     /// The last number given to a packet.
     pub packet_number: &'a mut u64,
     /// The path MTU to this connection's peer, in bytes of IP packet.
@@ -104,6 +104,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// A timestamp clock that starts at `offset`: milliseconds (RFC 7323 §5.4 wants 1 ms to 1 s).
+    pub(super) fn timestamp(&self, offset: u32) -> u32 {
+        (self.now.as_millis() as u32).wrapping_add(offset)
+    }
+
     /// A number for a packet.
     pub(super) fn next_packet_number(&mut self) -> u64 {
         *self.packet_number = self.packet_number.wrapping_add(1);

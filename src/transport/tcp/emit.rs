@@ -21,11 +21,11 @@ const LARGEST_PACKET: usize = 65_535;
 const LARGEST_SLICE_COUNT: usize = 60;
 
 /// Where a packet comes from and goes to, and what IP needs to know besides.
-struct Route {
-    local: SocketAddr,
-    remote: SocketAddr,
-    time_to_live: u8,
-    traffic_class: u8,
+pub(super) struct Route {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) time_to_live: u8,
+    pub(super) traffic_class: u8,
 }
 
 /// What a piece of the sequence space is sent for.
@@ -62,9 +62,9 @@ impl Connection {
         }
     }
 
-    /// Our timestamp clock: milliseconds (RFC 7323 §5.4 wants 1 ms to 1 s).
+    /// Our timestamp clock.
     pub(super) fn timestamp(&self, cx: &Context<'_>) -> u32 {
-        (cx.now.as_millis() as u32).wrapping_add(self.timestamp_offset)
+        cx.timestamp(self.timestamp_offset)
     }
 
     /// The options of every segment but a SYN.
@@ -139,12 +139,15 @@ impl Connection {
         emit(cx, &self.route(), &header, start_packet(cx, &header), None);
     }
 
-    /// Answers what RFC 5961 does not believe, within the stack's budget (§7).
+    /// Answers what RFC 5961 does not believe, within the connection's and the stack's budget (§7).
     pub(super) fn challenge(&mut self, cx: &mut Context<'_>) {
-        if cx.challenge_acks.allow(cx.now) {
-            cx.out.counters().transport.challenge_acks_sent.increment();
-            self.send_acknowledgement(cx);
+        let is_soon = self.last_challenge.is_some_and(|last| cx.now.since(last) < cx.config.challenge_ack_interval);
+        if is_soon || !cx.challenge_acks.allow(cx.now, cx.random) {
+            return cx.out.counters().transport.challenge_acks_withheld.increment();
         }
+        self.last_challenge = Some(cx.now);
+        cx.out.counters().transport.challenge_acks_sent.increment();
+        self.send_acknowledgement(cx);
     }
 
     /// `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>` (RFC 9293 §3.10.5).
@@ -267,12 +270,12 @@ pub fn reset_for(cx: &mut Context<'_>, segment: &Segment) {
 }
 
 /// A packet with room for `header`, which [`emit`] writes.
-fn start_packet(cx: &Context<'_>, header: &TcpHeader) -> Packet {
+pub(super) fn start_packet(cx: &Context<'_>, header: &TcpHeader) -> Packet {
     Packet::new(cx.pool.buffer(HEADROOM, header.header_length()).freeze())
 }
 
 /// Writes the header, leaves the checksum to the device, and sends. Gives the packet's number.
-fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut packet: Packet, segment_size: Option<usize>) -> u64 {
+pub(super) fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut packet: Packet, segment_size: Option<usize>) -> u64 {
     let sum = pseudo_header(route.local.ip(), route.remote.ip(), Protocol::TCP, packet.len() as u32).partial();
     if let Some(front) = packet.front_mut() {
         header.emit(front);

@@ -13,6 +13,7 @@
 mod acknowledgement;
 mod congestion;
 mod context;
+mod cookie_handshake;
 mod emit;
 mod errors;
 mod exchange;
@@ -36,6 +37,7 @@ mod transmit;
 mod user_calls;
 
 pub use context::{Context, Segment};
+pub use cookie_handshake::answer_with_cookie;
 pub use emit::reset_for;
 pub use initial_sequence::InitialSequence;
 pub use state::State;
@@ -83,6 +85,8 @@ pub struct Connection {
     last_heard: Instant,
     /// Keepalive probes since.
     keepalive_probes: u32,
+    /// When we last sent a challenge ACK.
+    last_challenge: Option<Instant>,
 }
 
 impl Connection {
@@ -138,6 +142,7 @@ impl Connection {
             path_mtu: cx.path_mtu,
             last_heard: cx.now,
             keepalive_probes: 0,
+            last_challenge: None,
             agreement,
             options,
             shared,

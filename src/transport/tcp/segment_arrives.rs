@@ -76,7 +76,7 @@ impl Connection {
             // "a TCP SHOULD silently drop the segment"
             None => drop_because(DropReason::OldTimestamp),
             Some(timestamps) if self.receive.is_timestamp_old(timestamps.value, cx.now) => {
-                self.receive.owe(Due::Now);
+                self.answer_old(cx, segment);
                 drop_because(DropReason::OldTimestamp)
             }
             Some(_) => ControlFlow::Continue(()),
@@ -96,6 +96,11 @@ impl Connection {
             // The peer has not had our SYN-ACK.
             self.send_syn(cx);
             return drop_because(DropReason::OutOfWindow);
+        }
+        if segment.has(TcpFlags::SYN) {
+            // RFC 5961 §4.2: "irrespective of the sequence number".
+            self.challenge(cx);
+            return drop_because(DropReason::Suspicious);
         }
         self.answer_unacceptable(cx, segment);
         drop_because(DropReason::OutOfWindow)
@@ -118,6 +123,11 @@ impl Connection {
             return sequence == self.receive.next || sequence.is_within(self.receive.next, window.saturating_add(1));
         }
         sequence.is_within(self.receive.next, window) || (sequence + (length - 1)).is_within(self.receive.next, window)
+    }
+
+    /// "Send an acknowledgment in reply" (RFC 7323 §5.3 R1), to what is no data at a bounded rate.
+    fn answer_old(&mut self, cx: &mut Context<'_>, segment: &Segment) {
+        if segment.payload.is_empty() && !segment.has(TcpFlags::FIN) { self.challenge(cx) } else { self.receive.owe(Due::Now) }
     }
 
     /// "An acknowledgment should be sent in reply": at the end of the batch for data, at a bounded rate for what two confused ends could throw at each other for ever.

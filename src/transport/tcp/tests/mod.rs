@@ -20,7 +20,7 @@ use crate::network::topology::{AddressMode, Topology};
 use crate::network::{self, Outgoing};
 use crate::packet::{ChecksumState, Packet, Pool};
 use crate::random::SecretRandom;
-use crate::rate_limit::RateLimit;
+use crate::transport::challenge::ChallengeBudget;
 use crate::transport::shared::{DeviceRoom, Failure, Mark, MarkQueue, Phase, Socket};
 use crate::wire::TcpHeader;
 use std::convert::Infallible;
@@ -32,7 +32,7 @@ struct Host {
     pool: Pool,
     topology: Topology,
     random: SecretRandom,
-    challenge_acks: RateLimit,
+    challenge_acks: ChallengeBudget,
     packet_number: u64,
     path_mtu: u16,
     out: Outbox<Infallible, network::Message>,
@@ -52,7 +52,7 @@ impl Host {
         let counters = Arc::new(Counters::default());
         Host {
             now: Instant::from_secs(1),
-            challenge_acks: RateLimit::new(config.challenge_acks_per_second),
+            challenge_acks: ChallengeBudget::new(config.challenge_acks_per_second),
             config,
             pool: Pool::default(),
             topology: Topology {

@@ -40,16 +40,20 @@ fn a_syn_is_challenged_whatever_its_number() {
             let mut trace = Trace::in_state(state, plain());
             trace.receive(Seg { seq, ack: None, flags: TcpFlags::SYN, ..Seg::default() });
             assert_eq!((trace.sent().len(), trace.state()), (1, state), "{} at {seq}", state.name());
+            trace.receive(Seg { seq, ack: None, flags: TcpFlags::SYN, ..Seg::default() });
+            assert_eq!(trace.sent().len(), 0, "at a bounded rate");
         }
     }
 }
 
 #[test]
 fn acknowledgements_of_what_was_never_sent_are_challenged() {
-    let mut trace = Trace::established();
+    let config = TcpConfig { challenge_ack_interval: Duration::from_millis(10), ..TcpConfig::default() };
+    let mut trace = Trace::established_with(config, plain());
     trace.write(100);
     trace.sent();
-    for number in [102, 1_000_000, 1u32.wrapping_sub(60_001)] {
+    for (number, millis) in [(102, 0), (1_000_000, 10), (1u32.wrapping_sub(60_001), 20)] {
+        trace.at(millis);
         trace.receive(Seg { ack: Some(number), ..data(1, 5) });
         assert_eq!(trace.sent(), ["[.] 101 ack 1"]);
     }
@@ -58,18 +62,31 @@ fn acknowledgements_of_what_was_never_sent_are_challenged() {
     assert_eq!(trace.read(9).len(), 5);
 }
 
+/// RFC 5961 §7.
 #[test]
-fn challenges_are_limited() {
-    let config = TcpConfig { challenge_acks_per_second: 3, ..TcpConfig::default() };
-    let mut trace = Trace::established_with(config, plain());
-    for _ in 0..10 {
+fn challenges_are_limited_for_each_connection() {
+    let mut trace = Trace::established();
+    for millis in [0, 0, 499, 500, 999, 1_000] {
+        trace.at(millis);
         trace.receive(rst(5));
     }
     assert_eq!(trace.sent().len(), 3);
-    assert_eq!(trace.host.counters.transport.challenge_acks_sent.get(), 3);
-    trace.at(1_000);
-    trace.receive(rst(5));
-    assert_eq!(trace.sent().len(), 1);
+    let transport = &trace.host.counters.transport;
+    assert_eq!((transport.challenge_acks_sent.get(), transport.challenge_acks_withheld.get()), (3, 3));
+}
+
+/// RFC 5961 §7, and a number that nobody can count (CVE-2016-5696).
+#[test]
+fn challenges_are_limited_for_the_stack() {
+    let config = TcpConfig { challenge_acks_per_second: 10, challenge_ack_interval: Duration::ZERO, ..TcpConfig::default() };
+    let mut trace = Trace::established_with(config, plain());
+    let mut counts = std::collections::BTreeSet::new();
+    for second in 0..10 {
+        trace.at(second * 1_000);
+        (0..100).for_each(|_| trace.receive(rst(5)));
+        counts.insert(trace.sent().len());
+    }
+    assert!(counts.len() > 3 && counts.iter().all(|count| (5..15).contains(count)), "{counts:?}");
 }
 
 #[test]
