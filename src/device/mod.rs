@@ -10,6 +10,8 @@ pub mod bsd;
 pub mod capture;
 pub mod filter;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(target_os = "linux")]
 pub mod host;
 #[cfg(target_os = "linux")]

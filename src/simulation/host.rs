@@ -127,13 +127,29 @@ pub struct Host {
     injected: u64,
 }
 
-/// The dirty list of a host without threads.
-#[derive(Default)]
-struct DirtyList(Mutex<VecDeque<Socket>>);
+/// The dirty list of a host without threads; `None` once the host is gone. It would keep alive the sockets on it, and they it.
+struct DirtyList(Mutex<Option<VecDeque<Socket>>>);
 
 impl MarkQueue for DirtyList {
     fn push(&self, socket: Socket) {
-        self.0.lock().push_back(socket);
+        if let Some(sockets) = &mut *self.0.lock() {
+            sockets.push_back(socket);
+        }
+    }
+}
+
+impl DirtyList {
+    fn new() -> DirtyList {
+        DirtyList(Mutex::new(Some(VecDeque::new())))
+    }
+
+    fn take(&self) -> VecDeque<Socket> {
+        self.0.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn close(&self) {
+        let left = self.0.lock().take();
+        drop(left);
     }
 }
 
@@ -147,7 +163,7 @@ impl Host {
         let mut random = SecretRandom::from_seed(options.seed);
         let topology = Arc::new(options.topology());
         let HostOptions { medium, mtu, offload, config, .. } = options;
-        let (pool, marks, counters) = (Pool::default(), Arc::new(DirtyList::default()), Arc::new(Counters::default()));
+        let (pool, marks, counters) = (Pool::default(), Arc::new(DirtyList::new()), Arc::new(Counters::default()));
         let device_room = Arc::new(DeviceRoom::new(config.pipeline.device_room_packets, marks.clone()));
         let link = Link::new(config.link.clone(), medium, mtu, pool.clone(), random.split());
         let network = Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split());
@@ -358,7 +374,7 @@ impl Host {
     /// One batch for each layer, as their threads would run it.
     fn work(&mut self) -> bool {
         let now = self.set_now();
-        let marked = std::mem::take(&mut *self.marks.0.lock());
+        let marked = self.marks.take();
         self.to_transport.extend(marked.into_iter().map(transport::Message::Marked));
         let worked = !(self.to_link.is_empty() && self.to_network.is_empty() && self.to_transport.is_empty());
         run_batch(&mut self.link, now, &mut self.to_link, &mut self.link_out);
@@ -421,6 +437,12 @@ fn run_batch<L: Layer>(layer: &mut L, now: Instant, inbox: &mut VecDeque<L::Mess
     layer.end_batch(now, out);
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.marks.close();
+    }
+}
+
 /// The state of everything, for a test that failed.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -434,5 +456,22 @@ impl fmt::Display for Host {
             writeln!(f, "  {line}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_dropped_before_its_handles_leaves_nothing_behind() {
+        let mut host = Host::new(HostOptions::new("192.0.2.1/24"));
+        let stream = host.connect("192.0.2.2:80").unwrap();
+        let listener = host.listen("192.0.2.1:80").unwrap();
+        let marks = Arc::downgrade(&host.marks);
+        drop(listener);
+        drop(host);
+        drop(stream);
+        assert!(marks.upgrade().is_none(), "sockets on the dirty list hold the list");
     }
 }

@@ -17,6 +17,8 @@
 
 mod certificates;
 mod dns;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod services;
 mod web;
 

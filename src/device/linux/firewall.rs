@@ -114,6 +114,19 @@ fn jump_target(data: &[u8]) -> Option<String> {
     attribute(verdict, VERDICT_PATH).map(text)
 }
 
+/// Every parser of this file over any bytes.
+#[cfg(fuzzing)]
+pub(in crate::device) fn fuzz(bytes: &[u8]) {
+    let mut chains = BTreeMap::<Place, Chain>::new();
+    if let Some((place, is_hooked)) = parse_chain(bytes) {
+        chains.entry(place).or_default().is_hooked = is_hooked;
+    }
+    if let Some((place, expressions)) = parse_rule(bytes) {
+        read_expressions(expressions, chains.entry(place).or_default());
+    }
+    let _ = find_rejecting(&chains);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

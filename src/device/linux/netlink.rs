@@ -358,6 +358,12 @@ fn change_of(message: &Message<'_>, index: u32) -> Option<Change> {
     }
 }
 
+/// Every parser of this file over any bytes.
+#[cfg(fuzzing)]
+pub(in crate::device) fn fuzz(bytes: &[u8]) {
+    let _ = (changes_of(bytes, 1), parse_link(bytes), parse_address(bytes), parse_route(bytes), error_of(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
