@@ -1,0 +1,25 @@
+//! TCP over every kind of path, under virtual time: never a stall, never a wrong byte, and as fast as the path where nothing is lost.
+//!
+//! Three parts. `matrix`: a pairwise covering array over loss, bursts, reordering, duplication, lost acknowledgements, delay, rate, queue, MTU and
+//! workload, with 20 seeds for each row. `goodput`: paths without loss, where the rate has to be reached. `fairness`: two flows through one bottleneck.
+//! The whole products are behind `--ignored`. What is not asserted as a figure is kept in `table.txt`; `HOPLINE_TABLE=write` writes it anew.
+
+mod covering;
+mod exchange;
+mod fairness;
+mod goodput;
+mod matrix;
+mod path;
+mod table;
+mod trace;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let parts = [covering::trials, goodput::trials, matrix::trials, fairness::trials];
+    let trials: Vec<Trial> = parts.iter().flat_map(|trials| trials()).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    table::write_if_wanted();
+    conclusion.exit();
+}

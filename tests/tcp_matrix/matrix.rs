@@ -1,0 +1,125 @@
+//! The matrix: every pair of impairments, path properties and workloads, 20 seeds each; the whole product behind `--ignored`.
+
+use crate::covering::{pairwise, product};
+use crate::exchange::{Exchange, Step};
+use crate::path::Path;
+use crate::table;
+use libtest_mimic::{Failed, Trial};
+use std::time::Duration;
+
+/// Of each row.
+const SEEDS: u64 = 20;
+/// Of each row of the whole product.
+const SEEDS_OF_PRODUCT: u64 = 1;
+/// Virtual time after which an exchange is said to stall.
+const LIMIT: Duration = Duration::from_secs(7_200);
+
+const LOSS: [f64; 5] = [0.0, 0.001, 0.01, 0.03, 0.1];
+const BURSTS: [bool; 2] = [false, true];
+const REORDERING: [f64; 3] = [0.0, 0.01, 0.1];
+const DUPLICATION: [f64; 3] = [0.0, 0.01, 0.1];
+const ACK_LOSS: [f64; 3] = [0.0, 0.05, 0.2];
+const DELAY_MILLIS: [u64; 5] = [0, 1, 10, 50, 300];
+const RATE_MEGABITS: [u64; 4] = [1, 10, 100, 1_000];
+const QUEUE: [f64; 4] = [0.1, 0.5, 1.0, 4.0];
+const MTU: [usize; 4] = [576, 1_500, 9_000, 65_535];
+const WORKLOADS: [Workload; 4] = [Workload::Bulk, Workload::RequestResponse, Workload::IdleRestart, Workload::Bidirectional];
+
+/// How many levels each factor has.
+pub(crate) const LEVELS: [usize; 10] = [
+    LOSS.len(),
+    BURSTS.len(),
+    REORDERING.len(),
+    DUPLICATION.len(),
+    ACK_LOSS.len(),
+    DELAY_MILLIS.len(),
+    RATE_MEGABITS.len(),
+    QUEUE.len(),
+    MTU.len(),
+    WORKLOADS.len(),
+];
+
+/// What the programs at both ends do.
+#[derive(Clone, Copy, Debug)]
+enum Workload {
+    /// One sends as much as it can.
+    Bulk,
+    /// Small questions, answers of a few segments.
+    RequestResponse,
+    /// Bulk, a rest that is longer than any timeout, bulk again.
+    IdleRestart,
+    /// Both send as much as they can.
+    Bidirectional,
+}
+
+impl Workload {
+    fn scripts(self, path: &Path) -> [Vec<Step>; 2] {
+        let bytes = (20 * path.product() as usize).clamp(200_000, 4_000_000);
+        match self {
+            Workload::Bulk => [vec![Step::Send(bytes)], vec![]],
+            Workload::Bidirectional => [vec![Step::Send(bytes / 2)], vec![Step::Send(bytes / 2)]],
+            Workload::RequestResponse => dialogue(50, 300, 6_000, Duration::ZERO),
+            Workload::IdleRestart => dialogue(3, bytes / 4, 1, Duration::from_secs(20)),
+        }
+    }
+}
+
+/// `rounds` questions and answers, with a rest behind each.
+fn dialogue(rounds: usize, question: usize, answer: usize, rest: Duration) -> [Vec<Step>; 2] {
+    let asking = (1..=rounds).flat_map(|round| [Step::Send(question), Step::Await(round * answer), Step::Rest(rest)]);
+    let answering = (1..=rounds).flat_map(|round| [Step::Await(round * question), Step::Send(answer)]);
+    [asking.collect(), answering.collect()]
+}
+
+fn case(row: &[usize]) -> (Path, Workload) {
+    let path = Path {
+        loss: LOSS[row[0]],
+        bursts: BURSTS[row[1]],
+        reordering: REORDERING[row[2]],
+        duplication: DUPLICATION[row[3]],
+        ack_loss: ACK_LOSS[row[4]],
+        delay_millis: DELAY_MILLIS[row[5]],
+        rate: RATE_MEGABITS[row[6]] * 1_000_000,
+        queue: QUEUE[row[7]],
+        mtu: MTU[row[8]],
+    };
+    (path, WORKLOADS[row[9]])
+}
+
+/// Runs one case to its end and tells how long it took, without the rests.
+fn run(path: &Path, workload: Workload, seed: u64) -> Duration {
+    let [first, second] = workload.scripts(path);
+    let mut exchange = Exchange::open(path, seed, [&first, &second], &format!("{workload:?}"));
+    let start = exchange.world.now();
+    exchange.finish(LIMIT);
+    let rested: Duration = first.iter().map(|step| if let Step::Rest(rest) = step { *rest } else { Duration::ZERO }).sum();
+    exchange.world.now().since(start).saturating_sub(rested)
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let rows = pairwise(&LEVELS).into_iter().enumerate();
+    let mut trials: Vec<Trial> = rows.map(|(number, row)| row_trial(number, &row)).collect();
+    trials.push(Trial::test("the_whole_product_never_stalls", whole_product).with_ignored_flag(true));
+    trials
+}
+
+fn row_trial(number: usize, row: &[usize]) -> Trial {
+    let (path, workload) = case(row);
+    Trial::test(format!("row_{number:02}_never_stalls"), move || {
+        let mut times: Vec<Duration> = (0..SEEDS).map(|seed| run(&path, workload, seed)).collect();
+        times.sort_unstable();
+        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+        let value = format!("median {:>8.2} s, longest {:>8.2} s", median.as_secs_f64(), longest.as_secs_f64());
+        Ok(table::check(&format!("matrix {number:02}"), &format!("{workload:<15?} {path}"), &value)?)
+    })
+}
+
+fn whole_product() -> Result<(), Failed> {
+    for row in product(&LEVELS) {
+        let (path, workload) = case(&row);
+        for seed in 0..SEEDS_OF_PRODUCT {
+            run(&path, workload, seed);
+        }
+    }
+    Ok(())
+}
