@@ -201,6 +201,8 @@ pub struct TcpConfig {
     pub window_scaling: bool,
     /// Segments in the first window (RFC 6928).
     pub initial_window_segments: u32,
+    /// How long a congestion window that is not used is believed; then it is halved (RFC 7661 §4.4.3 and §5: at most five minutes).
+    pub congestion_window_validity: Duration,
     /// First and last ephemeral port (RFC 6056 §3.2).
     pub ephemeral_ports: (u16, u16),
     /// Congestion control.
@@ -248,6 +250,7 @@ impl Default for TcpConfig {
             timestamps: true,
             window_scaling: true,
             initial_window_segments: 10,
+            congestion_window_validity: Duration::from_secs(300),
             ephemeral_ports: (32_768, 60_999),
             congestion_control: CongestionControl::Cubic,
         }

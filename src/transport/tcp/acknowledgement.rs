@@ -15,6 +15,18 @@ const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(60);
 /// A tick of the timestamp clock, which the echo is rounded to.
 const TICK: Duration = Duration::from_millis(1);
 
+/// What an acknowledgement says of the congestion window's use.
+struct Growth {
+    /// Bytes that left the network.
+    bytes: usize,
+    /// Bytes that were in the network before.
+    in_flight: usize,
+    /// The round trip that was measured.
+    sample: Option<Duration>,
+    /// The window limited the sender when it sent what is acknowledged.
+    is_window_limited: bool,
+}
+
 impl Connection {
     /// "Fifth, check the ACK field."
     pub(super) fn check_acknowledgement(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
@@ -61,18 +73,20 @@ impl Connection {
         let window = self.scaled_window(segment);
         let was_duplicate = self.is_duplicate(segment, window);
         let in_network = self.send.scoreboard.in_flight();
+        let is_window_limited = self.send.unacknowledged.before(self.send.window_limited_at);
         let advanced = acknowledgement.distance_from(self.send.unacknowledged) as usize;
         let mut progress = Progress::default();
         if advanced > 0 {
             progress = self.advance_unacknowledged(segment);
         }
         let by_sack = self.take_sack(cx, segment);
-        self.measure_round_trip(segment, &progress, &by_sack);
+        let sample = self.measure_round_trip(segment, &progress, &by_sack);
         self.take_window(segment, window);
         let was_fast = self.recovery.is_fast();
         self.recover(cx, Told { advanced, is_duplicate: was_duplicate || by_sack.delivered > 0 });
         if !was_fast {
-            self.grow_congestion_window(segment, (progress.delivered + by_sack.delivered).min(in_network), in_network);
+            let bytes = (progress.delivered + by_sack.delivered).min(in_network);
+            self.grow_congestion_window(segment, Growth { bytes, in_flight: in_network, sample, is_window_limited });
         }
     }
 
@@ -105,12 +119,12 @@ impl Connection {
 
     /// A sample from the time of the transmission: of the only one (Karn), or of the last one, if the peer's echo of our timestamp tells that it is the one
     /// that was acknowledged (RFC 7323 §4.1). It ends when the device had the segment, not when we look at it.
-    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress, by_sack: &Progress) {
+    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress, by_sack: &Progress) -> Option<Duration> {
         let once = progress.sent.max(by_sack.sent).map(|sent| segment.arrived.since(sent));
         let again = || progress.resent.map(|resent| segment.arrived.since(resent)).filter(|&since| self.is_echo_within(segment, since));
-        if let Some(measured) = once.or_else(again) {
-            self.round_trip.sample(measured.min(LONGEST_ROUND_TRIP));
-        }
+        let measured = once.or_else(again)?.min(LONGEST_ROUND_TRIP);
+        self.round_trip.sample(measured);
+        Some(measured)
     }
 
     /// Whether the echoed timestamp is of the last `since`. An older one means that the first transmission arrived and its acknowledgement was
@@ -135,11 +149,21 @@ impl Connection {
         }
     }
 
-    fn grow_congestion_window(&mut self, segment: &Segment, bytes: usize, in_flight: usize) {
-        if bytes > 0 && !self.recovery.is_fast() {
-            let round_trip = self.round_trip.smoothed().unwrap_or_default();
-            self.congestion.on_acknowledged(Acknowledged { now: segment.arrived, bytes, in_flight, round_trip });
+    fn grow_congestion_window(&mut self, segment: &Segment, growth: Growth) {
+        let Growth { bytes, in_flight, sample, is_window_limited } = growth;
+        if bytes == 0 || self.recovery.is_fast() {
+            return;
         }
+        self.congestion.on_acknowledged(Acknowledged {
+            now: segment.arrived,
+            bytes,
+            in_flight,
+            round_trip: self.round_trip.smoothed().unwrap_or_default(),
+            sample,
+            number: self.send.unacknowledged,
+            next: self.send.next,
+            is_window_limited,
+        });
     }
 
     /// What follows from the acknowledgement of our FIN, state by state.

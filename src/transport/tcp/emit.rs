@@ -219,6 +219,7 @@ impl Connection {
             Cause::Again(cause) => {
                 self.send.scoreboard.resent(start, end, cx.now, self.send.next);
                 self.recovery.retransmitted += 1;
+                self.recovery.resent_bytes += end.distance_from(start) as usize;
                 cx.out.counters().transport.segments_retransmitted.increment();
                 cx.out.observe(|| Event::Retransmitted { number, cause });
             }

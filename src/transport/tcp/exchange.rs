@@ -74,7 +74,7 @@ impl Connection {
         let refused = self.hand_over(&mut state);
         self.settle(&mut state);
         std::mem::swap(&mut self.news.taken, &mut state.to_send);
-        self.take_wishes(&mut state);
+        self.take_wishes(cx, &mut state);
         self.report(&mut state);
         state.info = self.info();
         drop(state);
@@ -131,14 +131,14 @@ impl Connection {
         }
     }
 
-    fn take_wishes(&mut self, state: &mut TcpSharedState) {
+    fn take_wishes(&mut self, cx: &Context<'_>, state: &mut TcpSharedState) {
         self.send.finish |= state.write_closed;
         // A connection that was closed for the program takes nothing more.
         state.write_closed |= self.send.finish;
         if std::mem::take(&mut self.news.options_changed) {
             self.options = state.options.clone();
             self.news.readiness |= Readiness::WRITABLE;
-            self.apply_options();
+            self.apply_options(cx);
         }
     }
 

@@ -124,6 +124,11 @@ impl Connection {
         let segment_size = options::segment_size(usize::MAX, cx.path_mtu, remote.ip());
         let mut receive = ReceiveSide::new(options.receive_buffer, segment_size);
         receive.shift = agreement.own_shift();
+        let settings = congestion::Settings {
+            segment_size,
+            initial_segments: cx.config.initial_window_segments,
+            non_validated_period: cx.config.congestion_window_validity,
+        };
         Connection {
             local,
             remote,
@@ -134,7 +139,7 @@ impl Connection {
             receive,
             round_trip: RoundTrip::new(cx.config),
             recovery: Recovery::new(cx.now),
-            congestion: congestion::controller(options.congestion_control, segment_size, cx.config.initial_window_segments),
+            congestion: congestion::controller(options.congestion_control, &settings),
             timers: Timers::default(),
             news: News::opening(),
             timestamp_offset: initial_sequence::timestamp_offset(cx.random, local.ip(), remote.ip()),

@@ -34,6 +34,8 @@ pub(super) struct Recovery {
     timeouts: u32,
     /// Segments sent again.
     pub(super) retransmitted: u64,
+    /// Bytes sent again since the last loss was found.
+    pub(super) resent_bytes: usize,
     /// The retransmission timer is to start anew (RFC 6298 §5.3).
     pub(super) restarts_timer: bool,
     /// Since when nothing in flight has been acknowledged.
@@ -54,6 +56,7 @@ impl Recovery {
             forced: false,
             timeouts: 0,
             retransmitted: 0,
+            resent_bytes: 0,
             restarts_timer: false,
             stalled_since: now,
             probes: 0,
@@ -141,8 +144,7 @@ impl Connection {
         }
         let was_fast = self.recovery.is_fast();
         if self.recovery.end_of_phase().is_some_and(|end| self.send.unacknowledged.after_or_equal(end)) {
-            self.recovery.phase = Phase::Open;
-            self.recovery.duplicates = 0;
+            self.end_phase();
         }
         if self.find_partial(told) {
             self.recovery.force_one();
@@ -151,6 +153,14 @@ impl Connection {
         if found && self.recovery.phase == Phase::Open {
             self.enter_fast_recovery(cx);
         }
+    }
+
+    fn end_phase(&mut self) {
+        if self.recovery.is_fast() {
+            self.congestion.on_recovered(self.recovery.resent_bytes);
+        }
+        self.recovery.phase = Phase::Open;
+        self.recovery.duplicates = 0;
     }
 
     /// Without SACK, an acknowledgement that does not cover all of the window in which a loss was found says that the next segment is lost as well,
@@ -172,6 +182,7 @@ impl Connection {
     fn enter_fast_recovery(&mut self, cx: &mut Context<'_>) {
         cx.out.counters().transport.fast_retransmits.increment();
         self.recovery.phase = Phase::Fast(self.send.next);
+        self.recovery.resent_bytes = 0;
         self.congestion.on_loss(cx.now, self.send.flight_size());
         self.recovery.force_one();
         self.recovery.restarts_timer = true;
@@ -191,7 +202,7 @@ impl Connection {
             self.recovery.retransmitted += 1;
             return self.send_syn(cx);
         }
-        self.congestion.on_timeout(self.send.flight_size(), first);
+        self.congestion.on_timeout(cx.now, self.send.flight_size(), first);
         self.send.scoreboard.all_is_lost();
         self.recovery.phase = Phase::Timeout(self.send.next);
         self.recovery.duplicates = 0;

@@ -38,6 +38,8 @@ pub(super) struct SendSide {
     pub(super) segment_size: usize,
     /// When the last segment with data was sent.
     pub(super) last_sent: Instant,
+    /// SND.NXT when the congestion window last kept us from sending.
+    pub(super) window_limited_at: SequenceNumber,
 }
 
 /// What the sender is allowed to do at the moment, besides the peer's window.
@@ -70,6 +72,7 @@ impl SendSide {
             small_segment_end: initial,
             segment_size: 536,
             last_sent: now,
+            window_limited_at: initial,
         }
     }
 

@@ -16,6 +16,15 @@ impl Connection {
         }
         while !self.is_blocked() && self.send_lost(cx) {}
         while !self.is_blocked() && self.send_new(cx) {}
+        self.note_window_limit();
+    }
+
+    /// Notes whether it is the congestion window that keeps us from sending (RFC 7661 §4.5.3): not the peer's, not the way to the device, not the program.
+    fn note_window_limit(&mut self) {
+        let wants = self.send.unsent().min(self.send.usable_window());
+        if wants > 0 && !self.is_blocked() && self.congestion_room() < wants.min(self.send.segment_size) {
+            self.send.window_limited_at = self.send.next;
+        }
     }
 
     /// Bytes that congestion control admits now.
@@ -50,7 +59,7 @@ impl Connection {
         if !self.state.may_send() || !self.send.has_unsent() {
             return false;
         }
-        self.restart_after_idleness(cx);
+        self.revalidate_after_idleness(cx);
         let length = self.send.next_length(self.allowance());
         let start = self.send.next;
         let finish = self.send.finish_follows(start + length as u32);
@@ -75,12 +84,10 @@ impl Connection {
         Allowance { congestion_room: self.congestion_room(), segment_size, packet_limit, no_delay: self.options.no_delay }
     }
 
-    /// RFC 5681 §4.1: nothing was sent for a retransmission timeout, so the window says nothing of the network any more.
-    fn restart_after_idleness(&mut self, cx: &Context<'_>) {
-        let idle = cx.now.since(self.send.last_sent);
-        if self.send.scoreboard.is_empty() && idle > self.round_trip.timeout() {
-            self.congestion.on_idle();
-            self.send.last_sent = cx.now;
+    /// A window that was not used for long says nothing of the network any more (RFC 7661 §4.4.3, in place of the restart of RFC 5681 §4.1).
+    fn revalidate_after_idleness(&mut self, cx: &Context<'_>) {
+        if self.send.scoreboard.is_empty() {
+            self.congestion.before_sending(cx.now, self.round_trip.smoothed().unwrap_or_default());
         }
     }
 

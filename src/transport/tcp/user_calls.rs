@@ -104,12 +104,12 @@ impl Connection {
     }
 
     /// Takes changed options into effect.
-    pub(super) fn apply_options(&mut self) {
+    pub(super) fn apply_options(&mut self, cx: &Context<'_>) {
         self.receive.buffer = self.options.receive_buffer;
         self.timers.cancel(Timer::Keepalive);
         self.recovery.restarts_timer |= self.options.user_timeout.is_some();
         if self.congestion.name() != self.options.congestion_control.name() {
-            self.change_congestion_control();
+            self.change_congestion_control(cx);
         }
         if self.options.quick_ack && self.receive.due == Due::Delayed {
             self.receive.owe(Due::Now);
@@ -117,8 +117,11 @@ impl Connection {
     }
 
     /// Another algorithm starts from its first window, which is safe whatever the path.
-    fn change_congestion_control(&mut self) {
-        let segments = u32::try_from(self.congestion.window() / self.send.segment_size).unwrap_or(u32::MAX).clamp(1, 10);
-        self.congestion = congestion::controller(self.options.congestion_control, self.send.segment_size, segments);
+    fn change_congestion_control(&mut self, cx: &Context<'_>) {
+        let segment_size = self.send.segment_size;
+        let initial_segments = u32::try_from(self.congestion.window() / segment_size).unwrap_or(u32::MAX).clamp(1, 10);
+        let non_validated_period = cx.config.congestion_window_validity;
+        let settings = congestion::Settings { segment_size, initial_segments, non_validated_period };
+        self.congestion = congestion::controller(self.options.congestion_control, &settings);
     }
 }

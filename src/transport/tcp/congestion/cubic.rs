@@ -1,12 +1,14 @@
 //! CUBIC (RFC 9438). Windows are bytes outside and segments, as real numbers, inside the formulas.
 
 use super::{Acknowledged, Controller, Window};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Section 5.1.
 const C: f64 = 0.4;
 /// Section 4.6.
 const BETA: f64 = 0.7;
+/// RFC 8511 §3.1: "CUBIC connections benefit from beta_{ecn} of 0.85". In slow start it does not apply.
+const BETA_ECN: f64 = 0.85;
 /// Section 4.3: 3 * (1 - β) / (1 + β).
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
@@ -92,12 +94,11 @@ impl Cubic {
         self.window.bytes = self.window.bytes.saturating_add(whole as usize);
     }
 
-    /// §4.6 and §4.7 (fast convergence).
-    fn reduce(&mut self, in_flight: usize) {
+    /// §4.7, fast convergence, and cwnd_prior of §4.6.
+    fn remember_maximum(&mut self) {
         let current = self.segments();
         self.maximum = if current < self.maximum { current * (1.0 + BETA) / 2.0 } else { current };
         self.prior = current;
-        self.window.threshold = ((in_flight as f64 * BETA) as usize).max(self.window.floor());
         self.epoch = None;
         self.fraction = 0.0;
     }
@@ -121,37 +122,53 @@ impl Controller for Cubic {
     }
 
     fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
-        if !self.window.is_validated(&acknowledged) {
+        if !self.window.may_grow(&acknowledged) {
             return self.skip_time(acknowledged.now);
         }
-        let rest = self.window.slow_start(acknowledged.bytes);
+        let rest = self.window.slow_start(&acknowledged);
         if rest > 0 {
             self.avoid_congestion(&acknowledged, rest);
         }
     }
 
-    fn on_loss(&mut self, _now: Instant, in_flight: usize) {
-        self.reduce(in_flight);
-        self.window.bytes = self.window.threshold;
+    /// §4.6.
+    fn on_loss(&mut self, now: Instant, in_flight: usize) {
+        self.remember_maximum();
+        self.window.reduce(now, in_flight, BETA, 2);
     }
 
-    fn on_timeout(&mut self, in_flight: usize, first: bool) {
+    fn on_recovered(&mut self, resent: usize) {
+        self.window.recovered(resent);
+    }
+
+    /// §4.6: "on ECE, cwnd is at least 1 MSS".
+    fn on_congestion_experienced(&mut self, now: Instant, in_flight: usize) {
+        self.remember_maximum();
+        let factor = if self.window.is_slow_start() { BETA } else { BETA_ECN };
+        self.window.reduce(now, in_flight, factor, 1);
+    }
+
+    /// §4.8.
+    fn on_timeout(&mut self, now: Instant, in_flight: usize, first: bool) {
         if first {
-            self.reduce(in_flight);
+            self.on_loss(now, in_flight);
         }
         self.epoch = None;
         self.after_timeout = true;
         self.window.collapse();
     }
 
-    fn on_idle(&mut self) {
-        self.window.restart();
-        self.epoch = None;
+    fn before_sending(&mut self, now: Instant, round_trip: Duration) {
+        self.window.revalidate(now, round_trip);
     }
 
+    /// The formulas count segments: what they remember is converted.
     fn set_segment_size(&mut self, bytes: usize) {
-        self.window.set_segment_size(bytes);
+        let ratio = self.window.segment_size as f64 / bytes.max(1) as f64;
+        self.maximum *= ratio;
+        self.prior *= ratio;
         self.epoch = None;
+        self.window.set_segment_size(bytes);
     }
 
     fn start_with_one_segment(&mut self) {
@@ -165,23 +182,30 @@ impl Controller for Cubic {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Settings;
     use super::*;
-    use crate::time::Duration;
+    use crate::wire::SequenceNumber;
 
     const ROUND_TRIP: Duration = Duration::from_millis(100);
 
     fn after_loss_at(segments: usize) -> Cubic {
-        let mut control = Cubic::new(Window::new(1_000, 10));
+        let mut control = Cubic::new(Window::new(&Settings::plain(1_000)));
         control.window.bytes = segments * 1_000;
         control.on_loss(Instant::ZERO, segments * 1_000);
         control
+    }
+
+    /// An acknowledgement to a sender whose window is full.
+    fn limited(now: Instant, bytes: usize, in_flight: usize) -> Acknowledged {
+        let next = SequenceNumber(1);
+        Acknowledged { now, in_flight, next, is_window_limited: true, ..Acknowledged::sample(bytes, ROUND_TRIP) }
     }
 
     /// A round trip in which the whole window is acknowledged, segment by segment.
     fn round(control: &mut Cubic, now: Instant) {
         let in_flight = control.window();
         for _ in 0..in_flight / 1_000 {
-            control.on_acknowledged(Acknowledged { now, bytes: 1_000, in_flight, round_trip: ROUND_TRIP });
+            control.on_acknowledged(limited(now, 1_000, in_flight));
         }
     }
 
@@ -235,16 +259,58 @@ mod tests {
         let (mut busy, mut idle) = (after_loss_at(1_000), after_loss_at(1_000));
         round(&mut busy, Instant::from_secs(1));
         round(&mut idle, Instant::from_secs(1));
-        idle.on_acknowledged(Acknowledged { now: Instant::from_secs(100), bytes: 1, in_flight: 1, round_trip: ROUND_TRIP });
+        idle.on_acknowledged(Acknowledged { is_window_limited: false, ..limited(Instant::from_secs(100), 1, 1) });
         round(&mut busy, Instant::from_secs(2));
         round(&mut idle, Instant::from_secs(101));
         assert!(idle.window().abs_diff(busy.window()) < 1_000);
     }
 
     #[test]
+    fn a_mark_takes_three_twentieths_and_may_leave_one_segment() {
+        let mut control = after_loss_at(1_000);
+        control.on_congestion_experienced(Instant::ZERO, 700_000);
+        assert_eq!((control.window(), control.threshold()), (595_000, 595_000));
+        for _ in 0..60 {
+            let in_flight = control.window();
+            control.on_congestion_experienced(Instant::ZERO, in_flight);
+        }
+        assert_eq!((control.window(), control.threshold()), (1_000, 2_000));
+    }
+
+    /// Congestion avoidance with a loss after each `1/p` segments: the mean window in segments.
+    fn mean_window(round_trip: Duration, p: f64) -> f64 {
+        let mut control = after_loss_at(20);
+        let (mut now, mut until_loss) = (Instant::ZERO, 1.0 / p);
+        let (mut sum, mut rounds) = (0.0, 0.0);
+        for losses in 0..200 {
+            while until_loss > 0.0 {
+                let window = control.window();
+                let acknowledged = Acknowledged { round_trip, ..limited(now, window, window) };
+                control.on_acknowledged(acknowledged);
+                until_loss -= window as f64 / 1_000.0;
+                now += round_trip;
+                (sum, rounds) = if losses < 100 { (0.0, 0.0) } else { (sum + window as f64 / 1_000.0, rounds + 1.0) };
+            }
+            let in_flight = control.window();
+            control.on_loss(now, in_flight);
+            until_loss += 1.0 / p;
+        }
+        sum / rounds
+    }
+
+    #[test]
+    fn section_5_1_tables_1_and_2() {
+        let table = [(100, 1e-2, 12.0), (100, 1e-3, 38.0), (100, 1e-4, 187.0), (100, 1e-5, 1_054.0), (10, 1e-3, 38.0), (10, 1e-5, 379.0)];
+        for (millis, p, expected) in table {
+            let mean = mean_window(Duration::from_millis(millis), p);
+            assert!((mean / expected - 1.0).abs() < 0.2, "{mean} is not {expected} at {millis} ms and {p}");
+        }
+    }
+
+    #[test]
     fn after_a_timeout_slow_start_then_the_plateau() {
         let mut control = after_loss_at(100);
-        control.on_timeout(70_000, true);
+        control.on_timeout(Instant::ZERO, 70_000, true);
         assert_eq!((control.window(), control.threshold()), (1_000, 49_000));
         let mut now = Instant::ZERO;
         for _ in 0..8 {

@@ -1,15 +1,21 @@
 //! Congestion control behind one small trait.
 //!
 //! Owns congestion window and slow-start threshold, in bytes. Refuses to know what was lost or what is sent next: recovery tells it of losses and
-//! acknowledgements. Read RFC 5681 first.
+//! acknowledgements. Read RFC 5681 first, then `window` (what all algorithms have in common), `hystart` (slow start), `validation` (a
+//! window that is not used), and an algorithm.
 
 mod cubic;
+mod hystart;
 mod new_reno;
+mod validation;
+mod window;
 
 use crate::time::{Duration, Instant};
 use crate::transport::shared::CongestionControl;
+use crate::wire::SequenceNumber;
 use cubic::Cubic;
 use new_reno::NewReno;
+use window::Window;
 
 /// What an acknowledgement says to a controller.
 #[derive(Copy, Clone, Debug)]
@@ -22,6 +28,14 @@ pub(super) struct Acknowledged {
     pub(super) in_flight: usize,
     /// SRTT.
     pub(super) round_trip: Duration,
+    /// The round trip that it measured, if it did.
+    pub(super) sample: Option<Duration>,
+    /// SND.UNA.
+    pub(super) number: SequenceNumber,
+    /// SND.NXT.
+    pub(super) next: SequenceNumber,
+    /// The congestion window kept us from sending within the last round.
+    pub(super) is_window_limited: bool,
 }
 
 /// What every algorithm provides.
@@ -34,10 +48,14 @@ pub(super) trait Controller: Send {
     fn on_acknowledged(&mut self, acknowledged: Acknowledged);
     /// Loss was found by acknowledgements; called once for a window (RFC 5681 §3.2, step 2). `in_flight` is FlightSize.
     fn on_loss(&mut self, now: Instant, in_flight: usize);
+    /// The recovery that began with [`Controller::on_loss`] is over; `resent` bytes were sent again in it.
+    fn on_recovered(&mut self, resent: usize);
+    /// The peer echoes a mark of congestion (RFC 3168 §6.1.2); called once for a window.
+    fn on_congestion_experienced(&mut self, now: Instant, in_flight: usize);
     /// The retransmission timer expired. `first`: not one of a series (RFC 5681 §3.1: the threshold is held when a retransmission is lost).
-    fn on_timeout(&mut self, in_flight: usize, first: bool);
-    /// Nothing was sent for longer than a retransmission timeout (RFC 5681 §4.1).
-    fn on_idle(&mut self);
+    fn on_timeout(&mut self, now: Instant, in_flight: usize, first: bool);
+    /// Data is about to be sent while nothing is in flight (RFC 7661 §4.4.3).
+    fn before_sending(&mut self, now: Instant, round_trip: Duration);
     /// The segment size is known, or changed.
     fn set_segment_size(&mut self, bytes: usize);
     /// The SYN was lost: the first window is one segment (RFC 5681 §3.1).
@@ -46,90 +64,46 @@ pub(super) trait Controller: Send {
     fn name(&self) -> &'static str;
 }
 
+/// What a controller starts with.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Settings {
+    /// Bytes in a full segment.
+    pub(super) segment_size: usize,
+    /// Segments in the first window.
+    pub(super) initial_segments: u32,
+    /// NVP of RFC 7661: how long an unused window is believed.
+    pub(super) non_validated_period: Duration,
+}
+
 /// A controller by choice.
-pub(super) fn controller(which: CongestionControl, segment_size: usize, initial_segments: u32) -> Box<dyn Controller> {
-    let window = Window::new(segment_size, initial_segments);
+pub(super) fn controller(which: CongestionControl, settings: &Settings) -> Box<dyn Controller> {
+    let window = Window::new(settings);
     match which {
         CongestionControl::Cubic => Box::new(Cubic::new(window)),
         CongestionControl::NewReno => Box::new(NewReno::new(window)),
     }
 }
 
-/// What the algorithms have in common: the window, the threshold, slow start.
-#[derive(Clone, Debug)]
-struct Window {
-    bytes: usize,
-    threshold: usize,
-    segment_size: usize,
-    initial_segments: u32,
-}
-
-impl Window {
-    fn new(segment_size: usize, initial_segments: u32) -> Window {
-        let mut window = Window { bytes: 0, threshold: usize::MAX, segment_size: segment_size.max(1), initial_segments };
-        window.bytes = window.initial();
-        window
-    }
-
-    /// RFC 6928 §2: min(10 * MSS, max(2 * MSS, 14600)).
-    fn initial(&self) -> usize {
-        let segments = usize::try_from(self.initial_segments).unwrap_or(usize::MAX).max(1);
-        let cap = segments.saturating_mul(1_460).max(self.segment_size.saturating_mul(2));
-        segments.saturating_mul(self.segment_size).min(cap)
-    }
-
-    /// RFC 7661 §4.3: a window of which less than half was used says nothing, and does not grow.
-    fn is_validated(&self, acknowledged: &Acknowledged) -> bool {
-        acknowledged.in_flight >= self.bytes / 2
-    }
-
-    /// Grows by what was acknowledged (RFC 3465 with no limit per acknowledgement, for one acknowledges a whole super-segment), at most to the
-    /// threshold; gives what is left for congestion avoidance: all of it, once the threshold is reached.
-    fn slow_start(&mut self, bytes: usize) -> usize {
-        let step = bytes.min(self.threshold.saturating_sub(self.bytes));
-        self.bytes = self.bytes.saturating_add(step);
-        bytes - step
-    }
-
-    fn floor(&self) -> usize {
-        self.segment_size.saturating_mul(2)
-    }
-
-    /// One segment is the loss window (RFC 5681 §3.1).
-    fn collapse(&mut self) {
-        self.bytes = self.segment_size;
-    }
-
-    /// RFC 5681 §4.1: RW = min(IW, cwnd).
-    fn restart(&mut self) {
-        self.bytes = self.bytes.min(self.initial());
-    }
-
-    fn set_segment_size(&mut self, bytes: usize) {
-        let was_initial = self.threshold == usize::MAX && self.bytes == self.initial();
-        self.segment_size = bytes.max(1);
-        self.bytes = if was_initial { self.initial() } else { self.bytes.max(self.segment_size) };
+#[cfg(test)]
+impl Settings {
+    fn plain(segment_size: usize) -> Settings {
+        Settings { segment_size, initial_segments: 10, non_validated_period: Duration::from_secs(300) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn initial_windows_of_rfc_6928() {
-        for (segment, window) in [(1_460, 14_600), (536, 5_360), (9_000, 18_000), (1_000, 10_000)] {
-            assert_eq!(Window::new(segment, 10).initial(), window);
+impl Acknowledged {
+    /// `bytes` with this round-trip time, at time zero.
+    fn sample(bytes: usize, round_trip: Duration) -> Acknowledged {
+        Acknowledged {
+            now: Instant::ZERO,
+            bytes,
+            in_flight: 0,
+            round_trip,
+            sample: Some(round_trip),
+            number: SequenceNumber::default(),
+            next: SequenceNumber::default(),
+            is_window_limited: false,
         }
-    }
-
-    #[test]
-    fn the_initial_window_follows_the_segment_size_until_it_grew() {
-        let mut window = Window::new(536, 10);
-        window.set_segment_size(1_460);
-        assert_eq!(window.bytes, 14_600);
-        window.bytes += 1;
-        window.set_segment_size(536);
-        assert_eq!(window.bytes, 14_601);
     }
 }

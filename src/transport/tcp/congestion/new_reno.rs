@@ -1,7 +1,12 @@
 //! RFC 5681, with the recovery of RFC 6582 (which is in `retransmission`).
 
 use super::{Acknowledged, Controller, Window};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// RFC 5681 §3.1, equation 4: half of what was in flight.
+const BETA: f64 = 0.5;
+/// RFC 8511 §3.1: after a mark.
+const BETA_ECN: f64 = 0.8;
 
 /// One segment per round trip, half on loss.
 #[derive(Debug)]
@@ -14,11 +19,6 @@ pub(super) struct NewReno {
 impl NewReno {
     pub(super) fn new(window: Window) -> NewReno {
         NewReno { window, credit: 0 }
-    }
-
-    /// RFC 5681 §3.1, equation 4.
-    fn lower_threshold(&mut self, in_flight: usize) {
-        self.window.threshold = (in_flight / 2).max(self.window.floor());
     }
 
     /// Appropriate byte counting (RFC 3465 §2.1): one segment for each window acknowledged.
@@ -41,31 +41,41 @@ impl Controller for NewReno {
     }
 
     fn on_acknowledged(&mut self, acknowledged: Acknowledged) {
-        if !self.window.is_validated(&acknowledged) {
+        if !self.window.may_grow(&acknowledged) {
             return;
         }
-        let rest = self.window.slow_start(acknowledged.bytes);
+        let rest = self.window.slow_start(&acknowledged);
         if rest > 0 {
             self.avoid_congestion(rest);
         }
     }
 
-    fn on_loss(&mut self, _now: Instant, in_flight: usize) {
-        self.lower_threshold(in_flight);
-        self.window.bytes = self.window.threshold;
+    fn on_loss(&mut self, now: Instant, in_flight: usize) {
+        self.window.reduce(now, in_flight, BETA, 2);
         self.credit = 0;
     }
 
-    fn on_timeout(&mut self, in_flight: usize, first: bool) {
+    fn on_recovered(&mut self, resent: usize) {
+        self.window.recovered(resent);
+    }
+
+    /// RFC 3168 §6.1.2 lets the window fall to one segment.
+    fn on_congestion_experienced(&mut self, now: Instant, in_flight: usize) {
+        let factor = if self.window.is_slow_start() { BETA } else { BETA_ECN };
+        self.window.reduce(now, in_flight, factor, 1);
+        self.credit = 0;
+    }
+
+    fn on_timeout(&mut self, now: Instant, in_flight: usize, first: bool) {
         if first {
-            self.lower_threshold(in_flight);
+            self.on_loss(now, in_flight);
         }
         self.window.collapse();
         self.credit = 0;
     }
 
-    fn on_idle(&mut self) {
-        self.window.restart();
+    fn before_sending(&mut self, now: Instant, round_trip: Duration) {
+        self.window.revalidate(now, round_trip);
     }
 
     fn set_segment_size(&mut self, bytes: usize) {
@@ -83,17 +93,24 @@ impl Controller for NewReno {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Settings;
     use super::*;
-    use crate::time::Duration;
+    use crate::wire::SequenceNumber;
+
+    fn control() -> NewReno {
+        NewReno::new(Window::new(&Settings::plain(1_000)))
+    }
 
     fn acknowledge(control: &mut NewReno, bytes: usize) {
+        let next = SequenceNumber(1);
         let in_flight = control.window();
-        control.on_acknowledged(Acknowledged { now: Instant::ZERO, bytes, in_flight, round_trip: Duration::from_millis(10) });
+        let sample = Acknowledged::sample(bytes, Duration::from_millis(10));
+        control.on_acknowledged(Acknowledged { in_flight, next, is_window_limited: true, ..sample });
     }
 
     #[test]
     fn slow_start_doubles_then_avoidance_adds_a_segment_per_window() {
-        let mut control = NewReno::new(Window::new(1_000, 10));
+        let mut control = control();
         acknowledge(&mut control, 10_000);
         assert_eq!(control.window(), 20_000);
         control.on_loss(Instant::ZERO, 20_000);
@@ -106,21 +123,32 @@ mod tests {
 
     #[test]
     fn timeouts_collapse_the_window_and_hold_the_threshold_when_repeated() {
-        let mut control = NewReno::new(Window::new(1_000, 10));
-        control.on_timeout(10_000, true);
-        control.on_timeout(1_000, false);
+        let mut control = control();
+        control.on_timeout(Instant::ZERO, 10_000, true);
+        control.on_timeout(Instant::ZERO, 1_000, false);
         assert_eq!((control.window(), control.threshold()), (1_000, 5_000));
         acknowledge(&mut control, 7_000);
         assert_eq!(control.window(), 5_000);
     }
 
     #[test]
-    fn an_unused_window_does_not_grow_and_idleness_shrinks_it() {
-        let mut control = NewReno::new(Window::new(1_000, 10));
-        control.on_acknowledged(Acknowledged { now: Instant::ZERO, bytes: 100, in_flight: 100, round_trip: Duration::ZERO });
-        assert_eq!(control.window(), 10_000);
-        acknowledge(&mut control, 10_000);
-        control.on_idle();
-        assert_eq!(control.window(), 10_000);
+    fn rfc_8511_a_mark_takes_a_fifth_in_congestion_avoidance_and_half_in_slow_start() {
+        let mut control = control();
+        control.on_congestion_experienced(Instant::ZERO, 10_000);
+        assert_eq!((control.window(), control.threshold()), (5_000, 5_000));
+        acknowledge(&mut control, 5_000);
+        assert_eq!(control.window(), 6_000);
+        control.on_congestion_experienced(Instant::ZERO, 6_000);
+        assert_eq!((control.window(), control.threshold()), (4_800, 4_800));
+    }
+
+    #[test]
+    fn rfc_3168_section_6_1_2_marks_lower_the_window_to_one_segment() {
+        let mut control = control();
+        for _ in 0..20 {
+            let in_flight = control.window();
+            control.on_congestion_experienced(Instant::ZERO, in_flight);
+        }
+        assert_eq!((control.window(), control.threshold()), (1_000, 2_000));
     }
 }

@@ -223,7 +223,7 @@ fn writers_are_woken_when_half_of_the_buffer_is_free() {
 }
 
 #[test]
-fn after_idleness_the_window_starts_again() {
+fn after_idleness_the_window_is_kept_for_five_minutes_then_halved() {
     let mut trace = Trace::established();
     let mut acknowledged = 1;
     trace.write(300_000);
@@ -233,10 +233,15 @@ fn after_idleness_the_window_starts_again() {
         trace.sent();
         trace.take_marks();
     }
-    assert!(trace.connection.congestion.window() > 50_000);
+    let window = trace.connection.congestion.window();
+    assert!(window > 50_000);
     trace.at(10_000);
-    trace.write(100_000);
-    assert_eq!(trace.sent(), ["[.] 300001..310001/1000 ack 1"]);
+    trace.write(1_000);
+    trace.receive(ack(301_001));
+    assert_eq!(trace.connection.congestion.window(), window, "RFC 7661 §4.4");
+    trace.at(310_000);
+    trace.write(1_000);
+    assert_eq!(trace.connection.congestion.window(), window / 2, "RFC 7661 §4.4.3");
 }
 
 #[test]

@@ -1,0 +1,222 @@
+//! What the algorithms have in common: the window, the threshold, slow start, validation.
+//!
+//! Owns congestion window and slow-start threshold, in bytes. Refuses to know how an algorithm grows a window beyond the threshold.
+
+use super::hystart::{Growth, HyStart};
+use super::validation::Validation;
+use super::{Acknowledged, Settings};
+use crate::time::{Duration, Instant};
+
+/// A congestion window.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    pub(super) bytes: usize,
+    /// `usize::MAX` before the first loss.
+    pub(super) threshold: usize,
+    pub(super) segment_size: usize,
+    initial_segments: u32,
+    hystart: HyStart,
+    validation: Validation,
+    /// What was in use when loss was found in a window that was not validated (RFC 7661 §4.4.1: Max(pipeACK,LossFlightSize)).
+    used_at_loss: Option<usize>,
+}
+
+impl Window {
+    pub(super) fn new(settings: &Settings) -> Window {
+        let mut window = Window {
+            bytes: 0,
+            threshold: usize::MAX,
+            segment_size: settings.segment_size.max(1),
+            initial_segments: settings.initial_segments,
+            hystart: HyStart::default(),
+            validation: Validation::new(settings.non_validated_period),
+            used_at_loss: None,
+        };
+        window.bytes = window.initial();
+        window
+    }
+
+    /// RFC 6928 §2: min(10 * MSS, max(2 * MSS, 14600)).
+    fn initial(&self) -> usize {
+        let segments = usize::try_from(self.initial_segments).unwrap_or(usize::MAX).max(1);
+        let cap = segments.saturating_mul(1_460).max(self.segment_size.saturating_mul(2));
+        segments.saturating_mul(self.segment_size).min(cap)
+    }
+
+    /// Whether the window may grow: if it kept us from sending, or, in slow start, if at least half of it is in use (RFC 7661 §4.4, RFC 9438 §5.8).
+    pub(super) fn may_grow(&mut self, acknowledged: &Acknowledged) -> bool {
+        self.validation.acknowledged(acknowledged);
+        let is_validated = self.validation.is_validated(acknowledged.now, acknowledged.round_trip, self.bytes);
+        acknowledged.is_window_limited || (self.is_slow_start() && is_validated && acknowledged.in_flight >= self.bytes / 2)
+    }
+
+    /// Whether the window is below the threshold.
+    pub(super) fn is_slow_start(&self) -> bool {
+        self.bytes < self.threshold
+    }
+
+    /// Grows in slow start, at most to the threshold; gives what is left for congestion avoidance: all of it, once the threshold is reached. HyStart++ watches
+    /// over the first slow start (RFC 9406 §4.3), later ones know the threshold. There is no limit per acknowledgement (RFC 3465), for
+    /// one acknowledges a whole super-segment.
+    pub(super) fn slow_start(&mut self, acknowledged: &Acknowledged) -> usize {
+        if self.threshold == usize::MAX {
+            return self.first_slow_start(acknowledged);
+        }
+        let step = acknowledged.bytes.min(self.threshold.saturating_sub(self.bytes));
+        self.bytes = self.bytes.saturating_add(step);
+        acknowledged.bytes - step
+    }
+
+    fn first_slow_start(&mut self, acknowledged: &Acknowledged) -> usize {
+        match self.hystart.acknowledged(acknowledged, self.segment_size) {
+            Growth::By(bytes) => self.bytes = self.bytes.saturating_add(bytes),
+            Growth::Last(bytes) => {
+                self.bytes = self.bytes.saturating_add(bytes);
+                self.threshold = self.bytes;
+            }
+        }
+        0
+    }
+
+    /// Congestion: the threshold becomes `factor` of what was in flight, the window as much, but at least `least` segments. A window that was not validated
+    /// becomes half of what was really used of it (RFC 7661 §4.4.1).
+    pub(super) fn reduce(&mut self, now: Instant, in_flight: usize, factor: f64, least: usize) {
+        let pipe = self.validation.pipe(now, Duration::ZERO).filter(|&pipe| pipe < self.bytes / 2);
+        let reduced = match pipe {
+            Some(pipe) => {
+                let used = pipe.max(in_flight);
+                self.used_at_loss = Some(used);
+                used / 2
+            }
+            None => (in_flight as f64 * factor) as usize,
+        };
+        self.threshold = reduced.max(self.floor());
+        self.bytes = reduced.max(self.segment_size.saturating_mul(least));
+    }
+
+    /// Recovery from loss is over; `resent` bytes were sent again. A window that was not validated had exceeded the path by as much (RFC 7661 §4.4.1).
+    pub(super) fn recovered(&mut self, resent: usize) {
+        self.validation.reset();
+        if let Some(used) = self.used_at_loss.take() {
+            let safe = (used.saturating_sub(resent) / 2).max(self.segment_size);
+            self.bytes = self.bytes.min(safe);
+            self.threshold = self.bytes.max(self.floor());
+        }
+    }
+
+    /// A timeout: one segment is the loss window (RFC 5681 §3.1). What was known of the use of the old one counts no more.
+    pub(super) fn collapse(&mut self) {
+        self.bytes = self.segment_size;
+        self.used_at_loss = None;
+        self.validation.reset();
+    }
+
+    /// Before data is sent after silence: an unused window is halved for each non-validated period (RFC 7661 §4.4.3).
+    pub(super) fn revalidate(&mut self, now: Instant, round_trip: Duration) {
+        self.validation.is_validated(now, round_trip, self.bytes);
+        for _ in 0..self.validation.periods_over(now).min(usize::BITS) {
+            self.threshold = self.threshold.max(self.bytes / 4 * 3);
+            self.bytes = self.bytes.min((self.bytes / 2).max(self.initial()));
+        }
+    }
+
+    fn floor(&self) -> usize {
+        self.segment_size.saturating_mul(2)
+    }
+
+    pub(super) fn set_segment_size(&mut self, bytes: usize) {
+        let was_initial = self.threshold == usize::MAX && self.bytes == self.initial();
+        self.segment_size = bytes.max(1);
+        self.bytes = if was_initial { self.initial() } else { self.bytes.max(self.segment_size) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::SequenceNumber;
+
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+    fn window(segment_size: usize) -> Window {
+        Window::new(&Settings::plain(segment_size))
+    }
+
+    #[test]
+    fn initial_windows_of_rfc_6928() {
+        for (segment, initial) in [(1_460, 14_600), (536, 5_360), (9_000, 18_000), (1_000, 10_000)] {
+            assert_eq!(window(segment).initial(), initial);
+        }
+    }
+
+    #[test]
+    fn the_initial_window_follows_the_segment_size_until_it_grew() {
+        let mut window = window(536);
+        window.set_segment_size(1_460);
+        assert_eq!(window.bytes, 14_600);
+        window.bytes += 1;
+        window.set_segment_size(536);
+        assert_eq!(window.bytes, 14_601);
+    }
+
+    /// A window of 100 segments of which 10 were used in the last round, at 10 s.
+    fn unused() -> Window {
+        let mut window = window(1_000);
+        window.bytes = 100_000;
+        let round = Acknowledged {
+            now: Instant::from_secs(10),
+            number: SequenceNumber(10_000),
+            next: SequenceNumber(10_000),
+            in_flight: 10_000,
+            ..Acknowledged::sample(10_000, ROUND_TRIP)
+        };
+        assert!(!window.may_grow(&round), "RFC 7661 §4.4: MUST NOT increase");
+        window
+    }
+
+    #[test]
+    fn an_unused_window_grows_only_if_it_limits() {
+        let mut window = unused();
+        let limited = Acknowledged {
+            now: Instant::from_secs(10),
+            number: SequenceNumber(20_000),
+            next: SequenceNumber(20_000),
+            is_window_limited: true,
+            ..Acknowledged::sample(10_000, ROUND_TRIP)
+        };
+        assert!(window.may_grow(&limited));
+    }
+
+    #[test]
+    fn rfc_7661_section_4_4_1_loss_in_an_unused_window_falls_to_what_was_used() {
+        let mut window = unused();
+        window.reduce(Instant::from_secs(10), 6_000, 0.7, 2);
+        assert_eq!((window.bytes, window.threshold), (5_000, 5_000), "Max(pipeACK,LossFlightSize)/2");
+        window.recovered(4_000);
+        assert_eq!((window.bytes, window.threshold), (3_000, 3_000), "(Max(pipeACK,LossFlightSize) - R)/2");
+        assert_eq!(window.validation.pipe(Instant::from_secs(10), ROUND_TRIP), None);
+    }
+
+    #[test]
+    fn loss_in_a_used_window_takes_the_factor() {
+        let mut window = window(1_000);
+        window.reduce(Instant::from_secs(1), 10_000, 0.7, 2);
+        window.recovered(4_000);
+        assert_eq!((window.bytes, window.threshold), (7_000, 7_000));
+    }
+
+    #[test]
+    fn rfc_7661_section_4_4_3_silence_keeps_the_window_for_five_minutes_then_halves_it() {
+        let mut window = unused();
+        window.threshold = 50_000;
+        window.revalidate(Instant::from_secs(300), ROUND_TRIP);
+        assert_eq!((window.bytes, window.threshold), (100_000, 50_000));
+        window.revalidate(Instant::from_secs(312), ROUND_TRIP);
+        assert_eq!((window.bytes, window.threshold), (50_000, 75_000));
+        window.revalidate(Instant::from_secs(312 + 3_000), ROUND_TRIP);
+        assert_eq!(window.bytes, 10_000, "never below the initial window");
+        window.bytes = 2_000;
+        window.revalidate(Instant::from_secs(99_000), ROUND_TRIP);
+        assert_eq!(window.bytes, 2_000, "and never more than before");
+    }
+}
