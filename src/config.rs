@@ -3,7 +3,7 @@
 //! Reaching a bound never blocks a layer: what exceeds it is dropped and counted ([`crate::layer::DropReason`]), or, where the limit is on a program,
 //! the program waits on its own socket.
 
-use crate::transport::shared::{CongestionControl, SocketOptions};
+use crate::transport::shared::{CongestionControl, Ecn, SocketOptions};
 use std::time::Duration;
 
 /// All of a stack's configuration. `Config::default()` suits programs of any size.
@@ -207,6 +207,8 @@ pub struct TcpConfig {
     pub ephemeral_ports: (u16, u16),
     /// Congestion control.
     pub congestion_control: CongestionControl,
+    /// Explicit congestion notification.
+    pub ecn: Ecn,
 }
 
 /// When SYNs are answered with cookies instead of being remembered.
@@ -253,6 +255,7 @@ impl Default for TcpConfig {
             congestion_window_validity: Duration::from_secs(300),
             ephemeral_ports: (32_768, 60_999),
             congestion_control: CongestionControl::Cubic,
+            ecn: Ecn::WhenAsked,
         }
     }
 }
@@ -272,6 +275,7 @@ impl TcpConfig {
             send_buffer: self.send_buffer,
             broadcast: false,
             congestion_control: self.congestion_control,
+            ecn: self.ecn,
         }
     }
 }

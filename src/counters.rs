@@ -135,6 +135,8 @@ counter_group! {
         segments_retransmitted,
         /// Retransmission timeouts.
         retransmission_timeouts,
+        /// Windows reduced because the peer echoed a mark of congestion (RFC 3168).
+        congestion_echoes,
         /// Fast retransmissions entered.
         fast_retransmits,
         /// Connections opened by us.

@@ -27,7 +27,7 @@ mod udp_socket;
 mod waiting;
 
 pub use crate::pipeline::Handoff;
-pub use crate::transport::shared::{CongestionControl, Keepalive, SocketOptions, StreamInfo};
+pub use crate::transport::shared::{CongestionControl, Ecn, Keepalive, SocketOptions, StreamInfo};
 pub use builder::StackBuilder;
 pub use datagram::DatagramInfo;
 pub use icmp_socket::{EchoError, EchoReply, IcmpEvent, IcmpSocket};

@@ -2,7 +2,7 @@
 
 use super::tcp_stream::TcpStream;
 use super::waiting::{Side, buffer_size, time_to_live};
-use crate::transport::shared::{Keepalive, Mark, Readiness, SocketOptions, StreamInfo};
+use crate::transport::shared::{Ecn, Keepalive, Mark, Readiness, SocketOptions, StreamInfo};
 use std::io;
 use std::time::Duration;
 
@@ -123,7 +123,18 @@ impl TcpStream {
         Ok(self.options().congestion_control.name())
     }
 
-    /// DSCP and ECN bits of what is sent (IPv4: TOS).
+    /// Whether the connection takes part in explicit congestion notification (RFC 3168). Counts only before the handshake: set it in
+    /// [`ConnectOptions`](super::ConnectOptions), or for the stack.
+    pub fn set_ecn(&self, ecn: Ecn) -> io::Result<()> {
+        self.change(|options| options.ecn = ecn)
+    }
+
+    /// As set. What was agreed on is in [`TcpStream::info`].
+    pub fn ecn(&self) -> io::Result<Ecn> {
+        Ok(self.options().ecn)
+    }
+
+    /// DSCP of what is sent (IPv4: TOS). The two ECN bits are TCP's own (RFC 3168) and not taken from here.
     pub fn set_traffic_class(&self, traffic_class: u8) -> io::Result<()> {
         self.change(|options| options.traffic_class = traffic_class)
     }

@@ -385,6 +385,21 @@ pub struct SocketOptions {
     pub broadcast: bool,
     /// Congestion control by name: `"cubic"`, `"newreno"`.
     pub congestion_control: CongestionControl,
+    /// Whether TCP takes part in explicit congestion notification. Counts when the connection is opened.
+    pub ecn: Ecn,
+}
+
+/// Explicit congestion notification (RFC 3168): routers mark packets instead of dropping them. As on Linux, where `net.ipv4.tcp_ecn` is 0, 2 (the
+/// default) and 1.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum Ecn {
+    /// Neither asked for nor granted.
+    Never,
+    /// Granted to peers that ask for it; not asked for, since some middleboxes drop a SYN that does.
+    #[default]
+    WhenAsked,
+    /// Asked for in the first SYN, not in those that follow a lost one; and granted.
+    Request,
 }
 
 /// Keepalive timing.

@@ -75,6 +75,8 @@ impl Connection {
         let in_network = self.send.scoreboard.in_flight();
         let is_window_limited = self.send.unacknowledged.before(self.send.window_limited_at);
         let advanced = acknowledgement.distance_from(self.send.unacknowledged) as usize;
+        // The SYN is not data: it says nothing of the window's use.
+        let syn = usize::from(self.send.unacknowledged == self.send.initial);
         let mut progress = Progress::default();
         if advanced > 0 {
             progress = self.advance_unacknowledged(segment);
@@ -83,9 +85,10 @@ impl Connection {
         let sample = self.measure_round_trip(segment, &progress, &by_sack);
         self.take_window(segment, window);
         let was_fast = self.recovery.is_fast();
+        let is_echo = self.take_echo(cx, segment);
         self.recover(cx, Told { advanced, is_duplicate: was_duplicate || by_sack.delivered > 0 });
-        if !was_fast {
-            let bytes = (progress.delivered + by_sack.delivered).min(in_network);
+        if !was_fast && !is_echo {
+            let bytes = (progress.delivered + by_sack.delivered).min(in_network).saturating_sub(syn);
             self.grow_congestion_window(segment, Growth { bytes, in_flight: in_network, sample, is_window_limited });
         }
     }

@@ -28,8 +28,10 @@ pub fn answer_with_cookie(cx: &mut Context<'_>, syn: &Segment, cookie: SequenceN
     let (local, remote) = (syn.destination, syn.source);
     let agreement = Agreement::without_state(cx, syn);
     let clock = cx.timestamp(initial_sequence::timestamp_offset(cx.random, local.ip(), remote.ip()));
+    // Without timestamps there is no place to remember it in.
+    let ecn = agreement.timestamps && super::ecn::is_granted(syn.header.flags, options.ecn);
     let timestamps = Timestamps {
-        value: timestamp_with_options(clock, &syn.header.options, false),
+        value: timestamp_with_options(clock, &syn.header.options, ecn),
         echo_reply: syn.header.options.timestamps.map_or(0, |timestamps| timestamps.value),
     };
     let header = TcpHeader {
@@ -37,12 +39,13 @@ pub fn answer_with_cookie(cx: &mut Context<'_>, syn: &Segment, cookie: SequenceN
         destination_port: remote.port(),
         sequence: cookie,
         acknowledgement: syn.header.sequence + 1,
-        flags: TcpFlags::SYN_ACK,
+        flags: TcpFlags::SYN_ACK | if ecn { TcpFlags::ECE } else { TcpFlags::NONE },
         window: ReceiveSide::new(options.receive_buffer, 1).advertise_unscaled(),
         urgent_pointer: 0,
         options: agreement.syn_options(cx.topology, remote.ip(), timestamps),
     };
-    let route = Route { local, remote, time_to_live: options.time_to_live, traffic_class: options.traffic_class };
+    let route =
+        Route { local, remote, time_to_live: options.time_to_live, traffic_class: super::ecn::without_field(options.traffic_class) };
     cx.out.counters().transport.syn_cookies_sent.increment();
     emit(cx, &route, &header, start_packet(cx, &header), None);
 }

@@ -86,7 +86,7 @@ impl Connection {
             destination_port: self.remote.port(),
             sequence,
             acknowledgement: self.receive.next,
-            flags: flags | TcpFlags::ACK,
+            flags: flags | TcpFlags::ACK | self.ecn.echo(),
             window: self.receive.advertise(),
             urgent_pointer: 0,
             options,
@@ -94,19 +94,32 @@ impl Connection {
     }
 
     fn route(&self) -> Route {
-        Route { local: self.local, remote: self.remote, time_to_live: self.options.time_to_live, traffic_class: self.options.traffic_class }
+        let traffic_class = super::ecn::without_field(self.options.traffic_class);
+        Route { local: self.local, remote: self.remote, time_to_live: self.options.time_to_live, traffic_class }
+    }
+
+    /// The same for data: new data within the window may be marked on its way (RFC 3168 §6.1.2, §6.1.5, §6.1.6).
+    fn route_for_data(&self, bytes: usize, end: SequenceNumber, cause: Cause) -> Route {
+        let is_new_data = bytes > 0 && cause == Cause::New && end.before_or_equal(self.send.unacknowledged + self.send.window);
+        let route = self.route();
+        Route { traffic_class: route.traffic_class | self.ecn.field(is_new_data), ..route }
     }
 
     /// Sends our SYN, or SYN-ACK, for the first time or again.
     pub(super) fn send_syn(&mut self, cx: &mut Context<'_>) {
         let timestamps = Timestamps { value: self.timestamp(cx), echo_reply: self.receive.recent_timestamp() };
         let answers = self.state == State::SynReceived;
+        let is_repeated = self.send.next != self.send.initial;
+        let flags = match answers {
+            true => TcpFlags::SYN_ACK | self.ecn.syn_ack_flags(),
+            false => TcpFlags::SYN | self.ecn.syn_flags(self.options.ecn, is_repeated),
+        };
         let header = TcpHeader {
             source_port: self.local.port(),
             destination_port: self.remote.port(),
             sequence: self.send.initial,
             acknowledgement: if answers { self.receive.next } else { SequenceNumber::default() },
-            flags: if answers { TcpFlags::SYN_ACK } else { TcpFlags::SYN },
+            flags,
             window: self.receive.advertise_unscaled(),
             urgent_pointer: 0,
             options: self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps),
@@ -179,11 +192,13 @@ impl Connection {
             return 0;
         }
         let end = start + bytes as u32;
-        let header = self.header(cx, start, self.data_flags(end, bytes, finish));
+        let reduced = if cause == Cause::New && bytes > 0 { self.ecn.take_reduced() } else { TcpFlags::NONE };
+        let header = self.header(cx, start, self.data_flags(end, bytes, finish) | reduced);
         let mut packet = start_packet(cx, &header);
         payload.into_slices().for_each(|slice| packet.push(slice));
         packet.guard = Some(Guard::new(self.shared.clone(), bytes.max(1)));
-        let number = emit(cx, &self.route(), &header, packet, Some(segment_size).filter(|&size| bytes > size));
+        let route = self.route_for_data(bytes, end, cause);
+        let number = emit(cx, &route, &header, packet, Some(segment_size).filter(|&size| bytes > size));
         if cause == Cause::New && !bytes.is_multiple_of(segment_size) {
             self.send.small_segment_end = end;
         }

@@ -14,6 +14,7 @@ mod acknowledgement;
 mod congestion;
 mod context;
 mod cookie_handshake;
+mod ecn;
 mod emit;
 mod errors;
 mod exchange;
@@ -47,6 +48,7 @@ use crate::layer::Level;
 use crate::time::{Duration, Instant};
 use crate::wire::{SequenceNumber, TcpFlags};
 use congestion::Controller;
+use ecn::Ecn;
 use exchange::News;
 use options::Agreement;
 use receive_side::{Due, ReceiveSide};
@@ -74,6 +76,7 @@ pub struct Connection {
     round_trip: RoundTrip,
     recovery: Recovery,
     congestion: Box<dyn Controller>,
+    ecn: Ecn,
     timers: Timers,
     news: News,
     /// Where our timestamp clock starts.
@@ -140,6 +143,7 @@ impl Connection {
             round_trip: RoundTrip::new(cx.config),
             recovery: Recovery::new(cx.now),
             congestion: congestion::controller(options.congestion_control, &settings),
+            ecn: Ecn::default(),
             timers: Timers::default(),
             news: News::opening(),
             timestamp_offset: initial_sequence::timestamp_offset(cx.random, local.ip(), remote.ip()),

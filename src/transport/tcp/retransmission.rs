@@ -183,7 +183,11 @@ impl Connection {
         cx.out.counters().transport.fast_retransmits.increment();
         self.recovery.phase = Phase::Fast(self.send.next);
         self.recovery.resent_bytes = 0;
-        self.congestion.on_loss(cx.now, self.send.flight_size());
+        // RFC 3168 §6.1.2: once for a window, whether it was marks or losses that told.
+        if !self.ecn.is_answered(self.send.unacknowledged) {
+            self.congestion.on_loss(cx.now, self.send.flight_size());
+            self.ecn.note_reduced(self.send.next);
+        }
         self.recovery.force_one();
         self.recovery.restarts_timer = true;
     }
@@ -203,6 +207,7 @@ impl Connection {
             return self.send_syn(cx);
         }
         self.congestion.on_timeout(cx.now, self.send.flight_size(), first);
+        self.ecn.note_reduced(self.send.next);
         self.send.scoreboard.all_is_lost();
         self.recovery.phase = Phase::Timeout(self.send.next);
         self.recovery.duplicates = 0;

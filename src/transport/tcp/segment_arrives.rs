@@ -93,7 +93,8 @@ impl Connection {
             return drop_because(DropReason::OutOfWindow);
         }
         if self.state == State::SynReceived && segment.has(TcpFlags::SYN) && segment.header.sequence == self.receive.initial {
-            // The peer has not had our SYN-ACK.
+            // The peer has not had our SYN-ACK. If it asks for less than before, that counts (RFC 3168 §6.1.1).
+            self.ecn.take_syn(segment.header.flags, self.options.ecn, self.is_active);
             self.send_syn(cx);
             return drop_because(DropReason::OutOfWindow);
         }

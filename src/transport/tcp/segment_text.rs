@@ -18,6 +18,9 @@ impl Connection {
         }
         self.check_reader(cx, segment)?;
         self.trim_to_window(segment);
+        if !segment.payload.is_empty() && self.ecn.take_data(segment.header.flags, segment.traffic_class) {
+            self.receive.owe(Due::Now);
+        }
         if segment.has(TcpFlags::FIN) {
             self.receive.finish_at.get_or_insert(segment.end() - 1);
         }

@@ -51,6 +51,7 @@ impl Connection {
     /// Takes the peer's number and options from its SYN.
     pub(super) fn take_peers_syn(&mut self, syn: &Segment) {
         self.agreement.conclude(&syn.header.options);
+        self.ecn.take_syn(syn.header.flags, self.options.ecn, self.is_active);
         self.receive.synchronize(syn.header.sequence);
         self.receive.shift = self.agreement.own_shift();
         if let Some(timestamps) = syn.header.options.timestamps.filter(|_| self.agreement.timestamps) {

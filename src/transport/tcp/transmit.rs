@@ -81,6 +81,7 @@ impl Connection {
 
     fn allowance(&self) -> Allowance {
         let (segment_size, packet_limit) = self.payload_limits();
+        let packet_limit = if self.ecn.owes_reduced() { segment_size } else { packet_limit };
         Allowance { congestion_room: self.congestion_room(), segment_size, packet_limit, no_delay: self.options.no_delay }
     }
 

@@ -30,6 +30,7 @@ prop_compose! {
             window,
             payload: bytes(seq, payload),
             segment_size: merged.then_some(536),
+            traffic_class: ack as u8,
             options: TcpOptions {
                 sack: blocks.into_iter().map(block).collect(),
                 timestamps: stamp.map(|(value, echo_reply)| Timestamps { value, echo_reply }),

@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod closing;
+mod ecn;
 mod errors;
 mod handshake;
 mod lockstep;
@@ -107,6 +108,7 @@ struct Sent {
     header: TcpHeader,
     payload: Vec<u8>,
     segment_size: Option<usize>,
+    traffic_class: u8,
     source: SocketAddr,
     destination: SocketAddr,
     /// Kept for its guard: the packet is on its way while this lives.
@@ -117,7 +119,9 @@ struct Sent {
 impl Sent {
     #[track_caller]
     fn read(message: network::Message, path_mtu: u16) -> Sent {
-        let network::Message::Send(Outgoing { source, destination, protocol, packet, .. }) = message else { panic!("not a packet") };
+        let network::Message::Send(Outgoing { source, destination, protocol, traffic_class, packet, .. }) = message else {
+            panic!("not a packet")
+        };
         let bytes = packet.to_vec();
         assert!(bytes.len() + 20 <= 65_535, "larger than an IP packet");
         assert_eq!(packet.offload.checksum, ChecksumState::Partial { start: 0, offset: 16 });
@@ -135,6 +139,7 @@ impl Sent {
             header,
             payload,
             segment_size,
+            traffic_class,
             packet,
         }
     }

@@ -18,6 +18,7 @@ pub(super) struct Seg {
     pub(super) options: TcpOptions,
     pub(super) payload: Vec<u8>,
     pub(super) segment_size: Option<usize>,
+    pub(super) traffic_class: u8,
 }
 
 impl Default for Seg {
@@ -30,6 +31,7 @@ impl Default for Seg {
             options: TcpOptions::default(),
             payload: vec![],
             segment_size: None,
+            traffic_class: 0,
         }
     }
 }
@@ -85,26 +87,36 @@ fn far() -> SocketAddr {
 impl Trace {
     /// A SYN has been sent, and taken from the outbox.
     pub(super) fn syn_sent_with(config: TcpConfig) -> Trace {
-        let mut host = Host::new(config);
-        let shared = host.shared();
-        let connection = Connection::connect(&mut host.context(), shared, near(), far(), SequenceNumber(ISS));
-        let start = host.now;
-        let mut trace = Trace { host, connection, in_device: vec![], device_is_stuck: false, last: vec![], start };
+        let mut trace = Trace::opening_with(config);
         assert_eq!(trace.sent(), ["[S] 0"]);
         trace
     }
 
+    /// A SYN has been sent.
+    pub(super) fn opening_with(config: TcpConfig) -> Trace {
+        let mut host = Host::new(config);
+        let shared = host.shared();
+        let connection = Connection::connect(&mut host.context(), shared, near(), far(), SequenceNumber(ISS));
+        let start = host.now;
+        Trace { host, connection, in_device: vec![], device_is_stuck: false, last: vec![], start }
+    }
+
     /// A SYN came to a listener, and the SYN-ACK has been sent and taken.
     pub(super) fn syn_received_with(config: TcpConfig, options: TcpOptions) -> Trace {
+        let mut trace = Trace::answering_with(config, options, TcpFlags::SYN);
+        assert_eq!(trace.sent(), ["[S.] 0 ack 1"]);
+        trace
+    }
+
+    /// A SYN with these flags came to a listener, and the SYN-ACK has been sent.
+    pub(super) fn answering_with(config: TcpConfig, options: TcpOptions, flags: TcpFlags) -> Trace {
         let mut host = Host::new(config);
         let shared = host.shared();
         let start = host.now;
-        let syn = Seg { seq: 0, ack: None, flags: TcpFlags::SYN, options, ..Seg::default() };
+        let syn = Seg { seq: 0, ack: None, flags, options, ..Seg::default() };
         let syn = to_segment(&host, &syn);
         let connection = Connection::accept(&mut host.context(), shared, &syn, SequenceNumber(ISS));
-        let mut trace = Trace { host, connection, in_device: vec![], device_is_stuck: false, last: vec![], start };
-        assert_eq!(trace.sent(), ["[S.] 0 ack 1"]);
-        trace
+        Trace { host, connection, in_device: vec![], device_is_stuck: false, last: vec![], start }
     }
 
     /// An active connection whose handshake is complete, with these options in the peer's SYN-ACK.
@@ -295,7 +307,8 @@ fn to_segment(host: &Host, seg: &Seg) -> Segment {
         urgent_pointer: 0,
         options: seg.options,
     };
-    segment_of(&host.pool, header, &seg.payload, seg.segment_size, far(), near(), host.now)
+    let segment = segment_of(&host.pool, header, &seg.payload, seg.segment_size, far(), near(), host.now);
+    Segment { traffic_class: seg.traffic_class, ..segment }
 }
 
 fn show(sent: &Sent) -> String {
@@ -309,6 +322,9 @@ fn show(sent: &Sent) -> String {
     }
     if sent.header.flags.contains(TcpFlags::ACK) {
         line += &format!(" ack {}", sent.header.acknowledgement.0.wrapping_sub(IRS));
+    }
+    if sent.traffic_class & 3 == 2 {
+        line += " ect0";
     }
     for block in &sent.header.options.sack {
         line += &format!(" sack {}..{}", block.left.0.wrapping_sub(IRS), block.right.0.wrapping_sub(IRS));
