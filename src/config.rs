@@ -217,7 +217,8 @@ pub enum SynCookies {
     /// Never: SYNs are dropped while the SYN queue is full.
     Off,
     /// While the listener's SYN queue is full. Options that do not fit into a timestamp are then not agreed on, and a peer without timestamps
-    /// gets neither window scaling nor SACK.
+    /// gets neither window scaling nor SACK. A peer whose handshake came to its end while the accept queue was full is heard again when it sends
+    /// data; without state nobody reminds it.
     #[default]
     WhenFull,
     /// Always: no state at all for a handshake that is not complete.
