@@ -179,7 +179,7 @@ pub struct TcpConfig {
     pub minimum_retransmission_timeout: Duration,
     /// Highest retransmission timeout (RFC 6298 §2.5).
     pub maximum_retransmission_timeout: Duration,
-    /// SYNs sent in vain before the connection fails; each waits twice as long.
+    /// SYNs sent again in vain before the connection fails; each waits twice as long. Seven make three minutes (RFC 9293 §3.8.3, MUST-23).
     pub syn_retries: u32,
     /// Retransmissions in vain before the connection fails (R2, RFC 9293 §3.8.3).
     pub data_retries: u32,
@@ -242,7 +242,7 @@ impl Default for TcpConfig {
             initial_retransmission_timeout: Duration::from_secs(1),
             minimum_retransmission_timeout: Duration::from_millis(200),
             maximum_retransmission_timeout: Duration::from_secs(60),
-            syn_retries: 6,
+            syn_retries: 7,
             data_retries: 15,
             delayed_acknowledgement: Duration::from_millis(40),
             maximum_segment_lifetime: Duration::from_secs(30),

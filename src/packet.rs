@@ -107,6 +107,9 @@ pub struct Packet {
     pub arrived: Instant,
     /// A running number given by the receive thread or by the layer that made it; shows up in captures and logs.
     pub number: u64,
+    /// To send: nothing that went this way lately was answered, so the neighbour that it goes to is to be asked whether it is still there (RFC 9293
+    /// §3.8.3: "negative advice to the IP layer").
+    pub doubts_path: bool,
     /// Room that returns when the packet is dropped.
     pub guard: Option<Guard>,
 }
@@ -214,6 +217,7 @@ impl Packet {
             offload: self.offload,
             arrived: self.arrived,
             number: self.number,
+            doubts_path: self.doubts_path,
             guard: None,
         }
     }

@@ -137,6 +137,9 @@ impl Link {
 
     fn send_to_neighbour(&mut self, now: Instant, next_hop: IpAddr, packet: Packet, out: &mut Out) {
         let source = self.asking_address(&packet);
+        if packet.doubts_path {
+            self.neighbours.doubt(now, next_hop);
+        }
         match self.neighbours.look_up(now, next_hop, source, packet, out) {
             Lookup::Send(station, packet) => self.transmit(station, packet, out),
             Lookup::Ask(question) => self.ask(question, out),

@@ -197,6 +197,17 @@ impl NeighbourCache {
         }
     }
 
+    /// Somebody above has reason to think that `target` is gone: it is asked, as if its time were over (RFC 9293 §3.8.3, RFC 1122 §3.3.1.4). Not right
+    /// after it answered.
+    pub(super) fn doubt(&mut self, now: Instant, target: IpAddr) {
+        let station = match self.entries.get(&target).map(|entry| entry.state) {
+            Some(State::Reachable { station, confirmed, .. }) if now - confirmed >= self.limits.neighbour_retransmit_time => station,
+            Some(State::Stale { station } | State::Delay { station }) => station,
+            _ => return,
+        };
+        self.enter(target, State::Delay { station }, Some(now));
+    }
+
     /// RFC 4861 §6.3.2: between half and one and a half of the base, so that neighbours do not ask each other in step.
     fn reachable_time(&mut self) -> Duration {
         let base = self.limits.neighbour_reachable_time;

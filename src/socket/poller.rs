@@ -20,19 +20,23 @@ pub struct Interest {
     pub readable: bool,
     /// Until a write, send or connect would not wait.
     pub writable: bool,
+    /// While urgent data is announced and not read (TCP alone).
+    pub urgent: bool,
 }
 
 impl Interest {
     /// Reading alone.
-    pub const READABLE: Interest = Interest { readable: true, writable: false };
+    pub const READABLE: Interest = Interest { readable: true, writable: false, urgent: false };
     /// Writing alone.
-    pub const WRITABLE: Interest = Interest { readable: false, writable: true };
+    pub const WRITABLE: Interest = Interest { readable: false, writable: true, urgent: false };
     /// Both.
-    pub const BOTH: Interest = Interest { readable: true, writable: true };
+    pub const BOTH: Interest = Interest { readable: true, writable: true, urgent: false };
+    /// Urgent data alone.
+    pub const URGENT: Interest = Interest { readable: false, writable: false, urgent: true };
 
     fn readiness(self) -> Readiness {
         let part = |wanted, readiness| if wanted { readiness } else { Readiness::NONE };
-        part(self.readable, Readiness::READABLE) | part(self.writable, Readiness::WRITABLE)
+        part(self.readable, Readiness::READABLE) | part(self.writable, Readiness::WRITABLE) | part(self.urgent, Readiness::URGENT)
     }
 }
 
@@ -45,6 +49,8 @@ pub struct Event {
     pub readable: bool,
     /// A write, send or connect would not wait.
     pub writable: bool,
+    /// Urgent data is announced and not read.
+    pub urgent: bool,
 }
 
 /// Waits on many handles at once, and can itself be woken from any thread.
@@ -221,7 +227,8 @@ impl Core {
                 Some(ready) if ready.intersects(interest.readiness()) => {
                     let readable = interest.readable && ready.intersects(Readiness::READABLE);
                     let writable = interest.writable && ready.intersects(Readiness::WRITABLE);
-                    events.push(Event { token, readable, writable });
+                    let urgent = interest.urgent && ready.intersects(Readiness::URGENT);
+                    events.push(Event { token, readable, writable, urgent });
                 }
                 Some(_) => {}
             }

@@ -38,6 +38,12 @@ impl TcpStream {
         Ok(self.state().failure.take().map(io::Error::from))
     }
 
+    /// The last error that did not end the connection: what a router said of it (ICMP unreachable, time exceeded; RFC 9293 §3.9.2.2). Stays until another
+    /// takes its place; a connection that then times out fails with it.
+    pub fn soft_error(&self) -> io::Result<Option<io::Error>> {
+        Ok(self.state().soft_failure.map(io::Error::from))
+    }
+
     /// Sends small segments at once (no Nagle, RFC 9293 §3.7.4).
     pub fn set_nodelay(&self, no_delay: bool) -> io::Result<()> {
         self.change(|options| options.no_delay = no_delay)

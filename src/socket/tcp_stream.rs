@@ -154,6 +154,23 @@ impl TcpStream {
         Ok(copy_out(&slices, &mut [IoSliceMut::new(buffer)]))
     }
 
+    /// Writes as [`Write::write`] does, and marks the end of it as the end of urgent data (RFC 9293 §3.8.5). It stays in its place in the stream; the peer's
+    /// program is told that it is there. New protocols should not use this (RFC 6093 §5).
+    pub fn write_urgent(&self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.send(&[IoSlice::new(buffer)])?;
+        let mut state = self.state();
+        state.urgent_to_send = Some(state.to_send.iter().map(|slice| slice.len()).sum());
+        drop(state);
+        self.handle.shared.mark(Mark::Send);
+        Ok(count)
+    }
+
+    /// Bytes up to the end of the peer's urgent data, from the next one that is read; 0 if there is none. More than can be read while some has yet to come. A
+    /// [`Poller`](super::Poller) tells when it becomes more than 0.
+    pub fn urgent(&self) -> io::Result<usize> {
+        Ok(self.state().urgent)
+    }
+
     pub(super) fn state(&self) -> parking_lot::MutexGuard<'_, TcpSharedState> {
         self.handle.shared.state.lock()
     }
@@ -265,6 +282,7 @@ fn consume(state: &mut TcpSharedState, room: usize) -> (Slices, bool) {
     }
     let count = room - left;
     state.unread = state.unread.saturating_sub(count);
+    state.urgent = state.urgent.saturating_sub(count);
     state.consumed_unannounced = state.consumed_unannounced.saturating_add(count);
     (taken, state.consumed_unannounced >= state.window_mark_at)
 }

@@ -131,6 +131,8 @@ impl Readiness {
     pub const WRITABLE: Readiness = Readiness(2);
     /// The phase changed: connected, closed, failed.
     pub const STATE: Readiness = Readiness(4);
+    /// Urgent data is to be read, or announced (RFC 9293 §3.8.5).
+    pub const URGENT: Readiness = Readiness(8);
     /// Nothing.
     pub const NONE: Readiness = Readiness(0);
 
@@ -411,6 +413,13 @@ pub struct Keepalive {
     pub interval: Duration,
     /// Probes without answer before the connection is given up.
     pub count: u32,
+}
+
+impl Default for Keepalive {
+    /// Two hours (RFC 9293 §3.8.4, MUST-28: no less), then nine probes at intervals of 75 s, as everybody does.
+    fn default() -> Keepalive {
+        Keepalive { idle: Duration::from_secs(7_200), interval: Duration::from_secs(75), count: 9 }
+    }
 }
 
 /// The congestion controls there are.

@@ -141,7 +141,7 @@ impl Echo {
     fn proceed(&mut self, poller: &Poller, token: u64) -> bool {
         self.ended = self.ended || self.read();
         self.write();
-        let wish = Interest { readable: !self.ended, writable: !self.pending.is_empty() };
+        let wish = Interest { readable: !self.ended, writable: !self.pending.is_empty(), urgent: false };
         poller.modify(token, wish).unwrap();
         self.ended && self.pending.is_empty()
     }

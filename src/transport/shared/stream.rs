@@ -61,6 +61,10 @@ pub struct TcpSharedState {
     pub write_closed: bool,
     /// The program shut its receiving side down: what arrives is acknowledged and thrown away.
     pub read_closed: bool,
+    /// Bytes of `to_send` up to the end of urgent data that the program wrote; taken along with them.
+    pub urgent_to_send: Option<usize>,
+    /// Bytes from the next one to be read up to the end of the peer's urgent data; more than `unread` while some has yet to come.
+    pub urgent: usize,
     /// In order, unread.
     pub received: VecDeque<Slice>,
     /// Bytes in `received`.
@@ -208,6 +212,8 @@ impl TcpSharedState {
             unacknowledged: 0,
             write_closed: false,
             read_closed: false,
+            urgent_to_send: None,
+            urgent: 0,
             received: VecDeque::new(),
             unread: 0,
             receive_finished: false,
@@ -230,6 +236,9 @@ impl TcpSharedState {
         }
         if over || self.failure.is_some() || self.write_closed || (self.phase == Phase::Connected && self.send_room() > 0) {
             ready |= Readiness::WRITABLE;
+        }
+        if self.urgent > 0 && !over {
+            ready |= Readiness::URGENT;
         }
         ready
     }

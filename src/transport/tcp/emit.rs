@@ -49,7 +49,8 @@ impl Connection {
         let options = self.segment_options(0);
         let segment = self.payload_limit(&options);
         let headers = super::options::header_bytes(self.remote.ip()) + options.length();
-        let whole = LARGEST_PACKET.saturating_sub(headers);
+        // An urgent pointer counts from its own segment: whoever cuts a super-segment copies it.
+        let whole = if self.send.urgent.is_some() { segment } else { LARGEST_PACKET.saturating_sub(headers) };
         (segment, (whole - whole % segment).max(segment))
     }
 
@@ -81,6 +82,8 @@ impl Connection {
     fn header(&mut self, cx: &Context<'_>, sequence: SequenceNumber, flags: TcpFlags) -> TcpHeader {
         let options = self.segment_options(self.timestamp(cx));
         self.receive.duplicate = None;
+        let urgent = self.send.urgent_pointer(sequence);
+        let flags = flags | if urgent.is_some() { TcpFlags::URG } else { TcpFlags::NONE };
         TcpHeader {
             source_port: self.local.port(),
             destination_port: self.remote.port(),
@@ -88,7 +91,7 @@ impl Connection {
             acknowledgement: self.receive.next,
             flags: flags | TcpFlags::ACK | self.ecn.echo(),
             window: self.receive.advertise(),
-            urgent_pointer: 0,
+            urgent_pointer: urgent.unwrap_or(0),
             options,
         }
     }
@@ -125,7 +128,9 @@ impl Connection {
             options: self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps),
         };
         self.note_syn_sent(cx);
-        emit(cx, &self.route(), &header, start_packet(cx, &header), None);
+        let mut packet = start_packet(cx, &header);
+        packet.doubts_path = self.recovery.doubts_path();
+        emit(cx, &self.route(), &header, packet, None);
     }
 
     /// Keeps the SYN in the scoreboard, as one number.
@@ -197,6 +202,7 @@ impl Connection {
         let mut packet = start_packet(cx, &header);
         payload.into_slices().for_each(|slice| packet.push(slice));
         packet.guard = Some(Guard::new(self.shared.clone(), bytes.max(1)));
+        packet.doubts_path = self.recovery.doubts_path();
         let route = self.route_for_data(bytes, end, cause);
         let number = emit(cx, &route, &header, packet, Some(segment_size).filter(|&size| bytes > size));
         if cause == Cause::New && !bytes.is_multiple_of(segment_size) {

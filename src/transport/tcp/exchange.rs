@@ -74,6 +74,9 @@ impl Connection {
         let refused = self.hand_over(&mut state);
         self.settle(&mut state);
         std::mem::swap(&mut self.news.taken, &mut state.to_send);
+        if let Some(bytes) = state.urgent_to_send.take() {
+            self.send.urgent = Some(self.send.queue.end() + u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
         self.take_wishes(cx, &mut state);
         self.report(&mut state);
         state.info = self.info();
@@ -116,9 +119,18 @@ impl Connection {
             self.news.readiness |= Readiness::READABLE;
         }
         self.receive.unread = state.unread;
+        self.tell_urgent(state);
         state.consumed_unannounced = 0;
         state.window_mark_at = self.receive.window_mark_at();
         refused
+    }
+
+    /// RFC 9293 §3.8.5: the program is told when there is urgent data that it has not heard of, and can ask how much is left (MUST-32, MUST-33).
+    fn tell_urgent(&mut self, state: &mut TcpSharedState) {
+        let before = std::mem::replace(&mut state.urgent, self.receive.take_urgent(state.unread));
+        if state.urgent > before {
+            self.news.readiness |= Readiness::URGENT;
+        }
     }
 
     /// Gives the room of acknowledged bytes back; writers are woken when half of the buffer is free.

@@ -52,6 +52,8 @@ pub(super) struct ReceiveSide {
     pub(super) finish_at: Option<SequenceNumber>,
     /// Whether RCV.NXT is behind it.
     pub(super) finished: bool,
+    /// RCV.UP: what follows the peer's urgent data, while that has not been read.
+    pub(super) urgent: Option<SequenceNumber>,
     /// Our segment size, for silly-window rules and the count of full segments, lowered to what the peer really sends.
     pub(super) segment_size: usize,
     /// Our segment size as announced.
@@ -89,6 +91,7 @@ impl ReceiveSide {
             reassembly: Reassembly::default(),
             finish_at: None,
             finished: false,
+            urgent: None,
             segment_size,
             largest_segment: segment_size,
             last_size: 0,
@@ -221,6 +224,26 @@ impl ReceiveSide {
             // Merged segments may come without a word of how they were cut.
             self.segment_size = seen.min(self.largest_segment);
         }
+    }
+
+    /// RFC 9293 §3.10.7.4, sixth: RCV.UP <- max(RCV.UP, SEG.UP). Says whether it moved on.
+    pub(super) fn note_urgent(&mut self, end: SequenceNumber) -> bool {
+        let is_news = end.after(self.urgent.unwrap_or(self.next));
+        if is_news {
+            self.urgent = Some(end);
+        }
+        is_news
+    }
+
+    /// Bytes up to the end of urgent data from the one that the program reads next, with `unread` bytes before it.
+    pub(super) fn take_urgent(&mut self, unread: usize) -> usize {
+        let Some(end) = self.urgent else { return 0 };
+        let reads_next = self.next - u32::from(self.finished) - u32::try_from(unread).unwrap_or(u32::MAX);
+        let left = end.offset_from(reads_next).max(0) as usize;
+        if left == 0 {
+            self.urgent = None;
+        }
+        left
     }
 
     pub(super) fn owe(&mut self, due: Due) {

@@ -9,6 +9,8 @@ use crate::wire::SequenceNumber;
 
 /// RFC 5681 §3.2: the third duplicate acknowledgement means loss.
 const DUPLICATE_THRESHOLD: usize = 3;
+/// R1: "SHOULD correspond to at least 3 retransmissions" (RFC 9293 §3.8.3, SHLD-10).
+const RETRANSMISSIONS_BEFORE_DOUBT: u32 = 3;
 
 /// Where recovery is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
@@ -79,6 +81,11 @@ impl Recovery {
     /// Bytes that duplicate acknowledgements say have left the network, when there is no SACK to say it: what RFC 6582 inflates the window by.
     pub(super) fn left_network(&self, segment_size: usize) -> usize {
         if self.counts_duplicates { self.duplicates.saturating_mul(segment_size) } else { 0 }
+    }
+
+    /// R1 (RFC 9293 §3.8.3): so many timeouts in a row cast doubt on the path.
+    pub(super) fn doubts_path(&self) -> bool {
+        self.timeouts >= RETRANSMISSIONS_BEFORE_DOUBT
     }
 
     pub(super) fn is_forced(&self) -> bool {

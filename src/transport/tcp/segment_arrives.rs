@@ -61,7 +61,7 @@ impl Connection {
         self.check_syn(cx, segment)?; // Fourth
         self.heard_from_peer(cx, segment);
         self.check_acknowledgement(cx, segment)?; // Fifth
-        // Sixth, the URG bit: urgent data is delivered in line, as RFC 6093 §4 advises.
+        self.check_urgent(segment); // Sixth
         self.segment_text_and_finish(cx, segment) // Seventh and eighth
     }
 
@@ -183,6 +183,14 @@ impl Connection {
             self.challenge(cx);
         }
         drop_because(DropReason::Suspicious)
+    }
+
+    /// "Sixth, check the URG bit": urgent data is delivered in line, as RFC 6093 §4 advises; the program learns where it ends.
+    pub(super) fn check_urgent(&mut self, segment: &Segment) {
+        if segment.has(TcpFlags::URG) && self.state.may_receive() {
+            let end = segment.header.sequence + u32::from(segment.header.urgent_pointer);
+            self.news.is_wanted |= self.receive.note_urgent(end);
+        }
     }
 
     /// The segment is believed: the peer lives, and its timestamp counts (RFC 7323 §4.3).

@@ -28,6 +28,8 @@ pub(super) struct SendSide {
     pub(super) queue: SendQueue,
     /// What has been sent, from SND.UNA on.
     pub(super) scoreboard: Scoreboard,
+    /// SND.UP: what follows the program's urgent data, while that is not acknowledged.
+    pub(super) urgent: Option<SequenceNumber>,
     /// The program sends no more: FIN follows the queue.
     pub(super) finish: bool,
     /// It has been sent.
@@ -67,6 +69,7 @@ impl SendSide {
             largest_window: 0,
             queue: SendQueue::new(initial + 1),
             scoreboard: Scoreboard::default(),
+            urgent: None,
             finish: false,
             finish_sent: false,
             small_segment_end: initial,
@@ -94,6 +97,14 @@ impl SendSide {
     /// FlightSize (RFC 5681 §2).
     pub(super) fn flight_size(&self) -> usize {
         self.next.distance_from(self.unacknowledged) as usize
+    }
+
+    /// The urgent pointer of a segment at `sequence`, if there is urgent data behind that: it points behind the data (RFC 9293 §3.8.5, MUST-62), or as far
+    /// in it as sixteen bits reach.
+    pub(super) fn urgent_pointer(&mut self, sequence: SequenceNumber) -> Option<u16> {
+        self.urgent = self.urgent.filter(|end| end.after(self.unacknowledged));
+        let end = self.urgent.filter(|end| end.after(sequence))?;
+        Some(u16::try_from(end.distance_from(sequence)).unwrap_or(u16::MAX))
     }
 
     pub(super) fn is_finish_acknowledged(&self) -> bool {

@@ -76,6 +76,7 @@ impl Connection {
         self.receive.owe(Due::Now);
         self.enter(cx, State::Established);
         segment.trim_front(1);
+        self.check_urgent(segment);
         self.segment_text_and_finish(cx, segment)
     }
 

@@ -309,8 +309,15 @@ impl Model {
     fn report_mtu(&mut self, mtu: u16) {
         let Some(iss) = self.iss else { return };
         let mut quoted = vec![0; 28];
-        Ipv4Header { total_length: 1_500, protocol: Protocol::TCP, source: OWN, destination: PEER, ..Ipv4Header::default() }
-            .emit(&mut quoted);
+        Ipv4Header {
+            total_length: 1_500,
+            dont_fragment: true,
+            protocol: Protocol::TCP,
+            source: OWN,
+            destination: PEER,
+            ..Ipv4Header::default()
+        }
+        .emit(&mut quoted);
         quoted[20..22].copy_from_slice(&self.own_port.to_be_bytes());
         quoted[22..24].copy_from_slice(&self.peer_port.to_be_bytes());
         quoted[24..28].copy_from_slice(&(iss + 1).0.to_be_bytes());
