@@ -1,10 +1,9 @@
-//! Linux: packet sockets, TUN/TAP, and the host's own address.
+//! What the stack is attached to: an interface, a TAP or TUN, with an address of its own or the host's.
 
 use super::options::{NetworkOptions, Switch};
 use super::{StartFailure, tell};
 use hopline::device::host::{self, HostResolver};
-use hopline::device::linux::packet_socket::PacketSocket;
-use hopline::device::linux::tun_tap::TunTap;
+use hopline::device::interface::{self, InterfaceDevice};
 use hopline::device::shared_address::SharedAddress;
 use hopline::device::{Device, Medium};
 use hopline::network::topology::Cidr;
@@ -39,32 +38,26 @@ pub(super) fn attach(
 ) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
     let Some(address) = options.address else { return attach_shared(program, builder, options, hint) };
     let builder = options.gateway.into_iter().fold(builder.address(address), StackBuilder::gateway);
+    let offload = options.offload == Switch::On;
     let device: Box<dyn Device> = match (&options.tap, &options.tun) {
-        (Some(name), _) => Box::new(with_mac(TunTap::tap(name)?.offload(options.offload == Switch::On)?, options)),
-        (_, Some(name)) => Box::new(TunTap::tun(name)?.offload(options.offload == Switch::On)?),
-        _ => Box::new(packet_socket(options, address)?),
+        (Some(name), _) => interface::tap(name, offload, options.mac)?,
+        (_, Some(name)) => interface::tun(name, offload)?,
+        _ => Box::new(own_interface(options, address)?),
     };
     Ok((builder, device))
 }
 
-fn with_mac(tap: TunTap, options: &NetworkOptions) -> TunTap {
-    match options.mac {
-        Some(mac) => tap.mac(mac),
-        None => tap,
-    }
-}
-
 /// An address of our own on an interface of the host's, under a station address of our own.
-fn packet_socket(options: &NetworkOptions, address: Cidr) -> Result<PacketSocket, StartFailure> {
+fn own_interface(options: &NetworkOptions, address: Cidr) -> Result<InterfaceDevice, StartFailure> {
     let Some(interface) = &options.interface else {
         return Err(StartFailure(format!("--address {address} needs --interface NAME, --tap NAME or --tun NAME")));
     };
-    let socket = PacketSocket::open(interface)?.offload(options.offload == Switch::On);
-    match (options.mac, socket.properties().medium) {
-        (Some(mac), _) => Ok(socket.mac(mac)?),
+    let device = InterfaceDevice::open(interface)?.offload(options.offload == Switch::On);
+    match (options.mac, device.properties().medium) {
+        (Some(mac), _) => Ok(device.mac(mac)?),
         // A bare-IP interface (tun, wg, ppp) has no MACs.
-        (None, Medium::Ip) => Ok(socket),
-        (None, Medium::Ethernet(_)) => Ok(socket.mac(hopline::device::local_mac(&mut SecretRandom::from_os()?))?),
+        (None, Medium::Ip) => Ok(device),
+        (None, Medium::Ethernet(_)) => Ok(device.mac(hopline::device::local_mac(&mut SecretRandom::from_os()?))?),
     }
 }
 
@@ -76,7 +69,7 @@ fn attach_shared(
     hint: Option<IpAddr>,
 ) -> Result<(StackBuilder, Box<dyn Device>), StartFailure> {
     let SharedAddress { device, ports, topology, .. } = shared_address(options, hint)?;
-    if let Some(warning) = host::rejecting_firewall() {
+    if let Some(warning) = host::shared_address_warning() {
         tell(format_args!("{program}: warning: {warning}"));
     }
     let builder = topology.addresses.into_iter().fold(builder, StackBuilder::address);

@@ -1,9 +1,5 @@
 //! What the programs have in common: network options, the stack that they make, logs, signals.
 
-#[cfg(target_os = "linux")]
-mod attach;
-#[cfg(not(target_os = "linux"))]
-#[path = "attach_elsewhere.rs"]
 mod attach;
 mod interrupt;
 mod log;

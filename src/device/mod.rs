@@ -1,7 +1,7 @@
 //! Devices: where frames come from and go to. The only folder with `unsafe`.
 //!
 //! Owns file descriptors, kernel interfaces and the in-memory link. Refuses to know any protocol beyond what an offload header needs.
-//! Read the traits here first, then `virtual_link`, then `linux`.
+//! Read the traits here first, then `virtual_link`, then `linux`. What the system brings is behind one name, `system`; `elsewhere` lists it.
 //!
 //! A device is opened into a receiving half, which the receive thread blocks in, a sending half, which the link thread uses and which
 //! never blocks, and a waker.
@@ -12,18 +12,26 @@ pub mod filter;
 mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-#[cfg(target_os = "linux")]
 pub mod host;
-#[cfg(target_os = "linux")]
-pub mod linux;
+pub mod interface;
 pub mod merge;
-#[cfg(target_os = "linux")]
 pub mod port_guard;
+#[cfg(unix)]
+mod resolver_file;
 pub mod segmentation;
-#[cfg(target_os = "linux")]
 pub mod shared_address;
 pub mod virtio;
 pub mod virtual_link;
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+pub mod linux;
+
+#[cfg(not(target_os = "linux"))]
+use elsewhere as system;
+#[cfg(target_os = "linux")]
+use linux as system;
 
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;

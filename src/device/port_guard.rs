@@ -1,8 +1,8 @@
 //! Port guards: how a stack uses ports of an address that the host's kernel has as well.
 //!
 //! The kernel does not know our connections and would answer our peers with RST or port unreachable. A guard is a socket of the kernel's on the same
-//! address and port, with a filter that drops everything, attached before it is bound: the kernel looks the socket up, runs the filter, and is silent (a TCP
-//! socket is only found while it listens). No other program can have the port meanwhile, and closing the descriptor, also by a crash, undoes it.
+//! address and port: no other program can have the port meanwhile, and closing the descriptor, also by a crash, undoes it. What makes the kernel silent
+//! differs, and is in each system's `guard` module: on Linux a filter on the guard that drops everything, attached before it is bound.
 //!
 //! Owns the guards and who uses them, and tells the packet socket's filter which ports are ours. Refuses to know connections: a lease is held by
 //! whoever uses the port, until its last connection is gone.
@@ -12,10 +12,10 @@
 //! place already, it grows, up to half of the descriptors that the process may have.
 
 use super::Medium;
-use super::filter::{Filter, PortSet, TagPlace};
-use super::host::ephemeral_ports;
-use super::linux::packet_socket::FilterHandle;
-use super::linux::sys;
+use super::filter::{Filter, PortSet};
+use super::system::guard::{self, HostSilence};
+use super::system::host::ephemeral_ports;
+use super::system::{FilterHandle, TAGS};
 use crate::random::SecretRandom;
 use crate::transport::ports::{PortGuard, PortLease, PortProvider};
 use crate::wire::Protocol;
@@ -46,7 +46,7 @@ struct GuardSocket {
 /// The two kinds.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Kind {
-    /// Listening: the kernel finds no other TCP socket.
+    /// Bound, and listening where the kernel finds it only then.
     Tcp,
     /// Bound.
     Udp,
@@ -65,11 +65,9 @@ impl GuardSocket {
     /// Guards `port`, or (0) one that the kernel chooses.
     fn new(address: Ipv4Addr, port: u16, kind: Kind, purpose: Use) -> io::Result<GuardSocket> {
         let socket = Socket::new(Domain::IPV4, if kind == Kind::Tcp { Type::STREAM } else { Type::DGRAM }, None)?;
-        sys::attach_filter(&socket, Filter::drop_all().instructions())?;
-        sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, 1)?;
-        socket.set_reuse_address(purpose == Use::Listening && kind == Kind::Tcp)?;
+        guard::prepare(&socket, purpose == Use::Listening && kind == Kind::Tcp)?;
         socket.bind(&SocketAddrV4::new(address, port).into()).map_err(|error| bind_error(address, port, error))?;
-        if kind == Kind::Tcp {
+        if kind == Kind::Tcp && guard::LISTENS {
             socket.listen(1)?;
         }
         let port = socket.local_addr()?.as_socket().map_or(port, |local| local.port());
@@ -89,6 +87,7 @@ pub struct SharedPorts {
     address: Ipv4Addr,
     medium: Medium,
     filter: FilterHandle,
+    silence: HostSilence,
     most_guards: usize,
     pool: Mutex<GuardPool>,
     own: Weak<SharedPorts>,
@@ -115,12 +114,13 @@ struct NamedGuard {
 impl SharedPorts {
     /// Chooses a block of ports of `address`, guards them, and has `filter` (of a packet socket that carries `medium`) let in what is for them.
     pub fn new(address: Ipv4Addr, medium: Medium, filter: FilterHandle) -> io::Result<Arc<SharedPorts>> {
-        let descriptors = sys::raise_descriptor_limit()?;
+        let descriptors = guard::most_descriptors()?;
         let mut random = SecretRandom::from_os()?;
         let (tcp, udp) = guard_block(address, if descriptors < FEW_DESCRIPTORS { SMALL_BLOCK_PORTS } else { BLOCK_PORTS }, &mut random)?;
         let pool = GuardPool { random, tcp, udp, udp_lent: BTreeSet::new(), destinations: BTreeSet::new(), named: BTreeMap::new() };
-        let most_guards = descriptors / 2;
-        let ports = Arc::new_cyclic(|own| SharedPorts { address, medium, filter, most_guards, pool: Mutex::new(pool), own: own.clone() });
+        let (silence, most_guards) = (HostSilence::new(address)?, descriptors / 2);
+        let ports =
+            Arc::new_cyclic(|own| SharedPorts { address, medium, filter, silence, most_guards, pool: Mutex::new(pool), own: own.clone() });
         ports.update_filter(&ports.pool.lock())?;
         Ok(ports)
     }
@@ -131,8 +131,10 @@ impl SharedPorts {
     }
 
     fn update_filter(&self, pool: &GuardPool) -> io::Result<()> {
-        let filter = Filter::for_shared_address(TagPlace::Beside, self.medium, self.address, &pool.ports());
-        self.filter.set(&filter.ok_or_else(too_many_ports)?)
+        let ports = pool.ports();
+        let filter = Filter::for_shared_address(TAGS, self.medium, self.address, &ports).ok_or_else(too_many_ports)?;
+        self.silence.cover(&ports)?;
+        self.filter.set(&filter)
     }
 
     /// A port of the block that leads to `remote` from nowhere else; the block grows if there is none.

@@ -1,11 +1,11 @@
 //! Shared-address mode: a stack that uses the host's own address, with nothing to configure.
 //!
-//! Owns putting its parts together: the route's interface, a packet socket on it with a filter for our ports, the port guards, and what the stack has to know
+//! Owns putting its parts together: the route's interface, a device on it with a filter for our ports, the port guards, and what the stack has to know
 //! as its topology. Refuses IPv6 for now. Read [`port_guard`](super::port_guard) first: why this works at all.
 
 use super::filter::Filter;
 use super::host::{self, HostRoute};
-use super::linux::packet_socket::PacketSocket;
+use super::interface::InterfaceDevice;
 use super::port_guard::SharedPorts;
 use super::{Device, Medium};
 use crate::network::topology::{AddressMode, Cidr, Route, Topology, Via};
@@ -19,7 +19,7 @@ const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 /// The parts of a stack on the host's address.
 pub struct SharedAddress {
     /// The interface's frames, filtered to what is ours.
-    pub device: PacketSocket,
+    pub device: InterfaceDevice,
     /// Hands out guarded ports. Must live until every connection is closed or reset: the last guard that goes gives the port back to the host.
     pub ports: Arc<SharedPorts>,
     /// The host's address, its routes through the interface, and the MTU.
@@ -65,14 +65,14 @@ impl SharedAddress {
         let IpAddr::V4(address) = route.source else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "sharing an IPv6 address is not supported yet"));
         };
-        let device = PacketSocket::open(&route.interface)?.offload(offload).watch_address(route.source).filter(&Filter::drop_all())?;
+        let device = InterfaceDevice::open(&route.interface)?.offload(offload).watch_address(route.source).filter(&Filter::drop_all())?;
         let ports = SharedPorts::new(address, route.medium, device.filter_handle())?;
         let topology = topology_of(&route, &device)?;
         Ok(SharedAddress { device, ports, topology, interface: route.interface })
     }
 }
 
-fn topology_of(route: &HostRoute, device: &PacketSocket) -> io::Result<Topology> {
+fn topology_of(route: &HostRoute, device: &InterfaceDevice) -> io::Result<Topology> {
     let own = Cidr { address: route.source, prefix_length: route.prefix_length };
     let mut routes = host::routes_of(&route.interface)?;
     routes.push(fallback(route));

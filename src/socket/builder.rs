@@ -35,7 +35,6 @@ pub struct StackBuilder {
     resolve: Option<Arc<dyn Resolve>>,
     observers: Vec<Arc<dyn Observer>>,
     seed: Option<u64>,
-    #[cfg(target_os = "linux")]
     shares_address: bool,
 }
 
@@ -91,15 +90,13 @@ impl StackBuilder {
     }
 
     /// Uses the host's own address, gateway and name servers, with nothing to configure: on the interface of its default route. Needs the
-    /// privilege to open packet sockets. What was given otherwise (name servers) stays.
-    #[cfg(target_os = "linux")]
+    /// privilege to receive raw frames. What was given otherwise (name servers) stays.
     pub fn shared_address(mut self) -> StackBuilder {
         self.shares_address = true;
         self
     }
 
     /// As [`StackBuilder::shared_address`], with an interface or destination that was chosen before.
-    #[cfg(target_os = "linux")]
     pub fn shared_address_of(mut self, shared: crate::device::shared_address::SharedAddress) -> StackBuilder {
         let crate::device::shared_address::SharedAddress { device, ports, topology, interface: _ } = shared;
         (self.addresses, self.routes, self.mtu, self.mode) = (topology.addresses, topology.routes, Some(topology.mtu), topology.mode);
@@ -156,7 +153,6 @@ impl StackBuilder {
     }
 
     /// Asks the host for its address, if that is to be shared.
-    #[cfg(target_os = "linux")]
     fn with_shared_address(mut self) -> io::Result<StackBuilder> {
         use crate::device::host::{self, HostResolver};
         if !self.shares_address {
@@ -169,12 +165,6 @@ impl StackBuilder {
                 servers.filter_map(|server| if let HostResolver::Reachable(address) = server { Some(address) } else { None }).collect();
         }
         Ok(self.shared_address_of(crate::device::shared_address::SharedAddress::on_default_route(true)?))
-    }
-
-    /// There is no host to ask.
-    #[cfg(not(target_os = "linux"))]
-    fn with_shared_address(self) -> io::Result<StackBuilder> {
-        Ok(self)
     }
 
     fn start_parts(mut self) -> io::Result<Stack> {

@@ -326,7 +326,7 @@ impl Signpost {
 /// Elsewhere there is no such descriptor.
 #[cfg(not(target_os = "linux"))]
 #[derive(Default)]
-struct Signpost;
+struct Signpost(());
 
 #[cfg(not(target_os = "linux"))]
 impl Signpost {

@@ -205,7 +205,7 @@ fn routes() {
 
 fn firewalls() {
     let namespace = Namespace::new("dev");
-    let found = || namespace.inside(host::rejecting_firewall);
+    let found = || namespace.inside(host::shared_address_warning);
     assert_eq!(found(), None);
     namespace.run("nft add table inet t");
     namespace.run("nft add chain inet t input '{ type filter hook input priority 0; }'");
@@ -227,7 +227,7 @@ fn iptables() {
         return;
     }
     namespace.run("iptables -N zone && iptables -A INPUT -p tcp -j zone && iptables -A zone -p tcp --dport 99 -j REJECT");
-    let line = namespace.inside(host::rejecting_firewall).unwrap();
+    let line = namespace.inside(host::shared_address_warning).unwrap();
     assert!(line.contains("chain zone"), "{line}");
 }
 

@@ -40,7 +40,7 @@ struct Chain {
 }
 
 /// A place in the host's firewall that may reject packets for our connections, as a line that says what to do; `None` if there is none to be seen.
-pub fn rejecting_firewall() -> Option<String> {
+pub(super) fn rejecting_firewall() -> Option<String> {
     let chains = read_chains().ok()?;
     let (_, table, chain) = find_rejecting(&chains)?;
     Some(format!(

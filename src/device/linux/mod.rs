@@ -6,6 +6,8 @@
 
 pub mod event;
 pub(in crate::device) mod firewall;
+pub(in crate::device) mod guard;
+pub(in crate::device) mod host;
 pub mod namespace;
 pub(in crate::device) mod netlink;
 pub mod packet_socket;
@@ -13,3 +15,27 @@ mod sending;
 pub(in crate::device) mod sys;
 pub mod tun_tap;
 mod wait;
+
+use super::Device;
+use super::filter::TagPlace;
+use crate::wire::MacAddress;
+use std::io;
+
+pub use packet_socket::{FilterHandle, PacketSocket as InterfaceDevice};
+
+/// Where filters find a frame's 802.1Q tag.
+pub(super) const TAGS: TagPlace = TagPlace::Beside;
+
+/// The TAP interface of this name.
+pub(super) fn tap(name: &str, offload: bool, mac: Option<MacAddress>) -> io::Result<Box<dyn Device>> {
+    let tap = tun_tap::TunTap::tap(name)?.offload(offload)?;
+    Ok(Box::new(match mac {
+        Some(mac) => tap.mac(mac),
+        None => tap,
+    }))
+}
+
+/// The TUN interface of this name.
+pub(super) fn tun(name: &str, offload: bool) -> io::Result<Box<dyn Device>> {
+    Ok(Box::new(tun_tap::TunTap::tun(name)?.offload(offload)?))
+}

@@ -10,6 +10,7 @@
 //!
 //! `PACKET_QDISC_BYPASS` is left off: the host's queueing disciplines keep us fair to others, and tell us when there is no room.
 
+use super::host;
 use super::netlink::{Link, link_by_name};
 use super::sending::{Verdict, judge};
 use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
@@ -18,7 +19,7 @@ use crate::device::filter::Filter;
 use crate::device::frame::layout;
 use crate::device::segmentation::{cut, prepare_front};
 use crate::device::{
-    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, host, merge, virtio,
+    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, merge, virtio,
 };
 use crate::packet::{Buffer, ChecksumState, LARGE_SLOT, Packet, Pool, SMALL_SLOT, SegmentationKind, Slice};
 use crate::wire::{EtherType, EthernetHeader, MacAddress, Protocol, TcpHeader, UdpHeader, VlanTag};
