@@ -230,13 +230,13 @@ fn files_are_named_by_us_or_by_the_url() {
 
 #[test]
 fn secrets_are_logged_in_a_private_file_when_asked() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let keys = folder.path("keys");
     let output = program("hopline-curl").env("SSLKEYLOGFILE", &keys).args(["https://lab.test/"]).output().unwrap();
     succeeded(&output);
     assert!(std::fs::read_to_string(&keys).unwrap().contains("CLIENT_TRAFFIC_SECRET_0 "));
-    assert_eq!(keys.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&keys.metadata().unwrap().permissions()) & 0o777, 0o600);
 }
 
 #[test]
@@ -347,6 +347,7 @@ fn programs_that_nobody_reads_end_as_others_do() {
     assert_eq!(unread("hopline-ping", &["192.0.2.1"], true), Some(141));
 }
 
+#[cfg(unix)]
 #[test]
 fn an_interrupt_prints_the_summary() {
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("hopline-ping"))

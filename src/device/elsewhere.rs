@@ -4,7 +4,7 @@
 //! kernel knows of the network) and [`guard`] (how it is kept silent about ports that we use).
 
 use super::filter::{Filter, TagPlace};
-use super::{Device, DeviceProperties, OpenDevice};
+use super::{Device, DeviceOffload, DeviceProperties, Medium, OpenDevice};
 use crate::wire::MacAddress;
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ fn unsupported() -> io::Error {
 }
 
 /// The frames of an interface, beside the kernel's own stack. Here there is none.
-pub enum InterfaceDevice {}
+pub struct InterfaceDevice(());
 
 impl InterfaceDevice {
     /// The interface of this name. Receives nothing before it is started. Fails with one line that says what to do.
@@ -32,12 +32,12 @@ impl InterfaceDevice {
 
     /// Sends from and receives on `mac`: an address of our own, beside the interface's.
     pub fn mac(self, _mac: MacAddress) -> io::Result<InterfaceDevice> {
-        match self {}
+        Err(unsupported())
     }
 
     /// Takes only what the filter accepts.
     pub fn filter(self, _filter: &Filter) -> io::Result<InterfaceDevice> {
-        match self {}
+        Err(unsupported())
     }
 
     /// Reports when the host loses this address.
@@ -47,28 +47,28 @@ impl InterfaceDevice {
 
     /// Changes the filter at any time, also after the device was started.
     pub fn filter_handle(&self) -> FilterHandle {
-        match *self {}
+        FilterHandle(())
     }
 }
 
 impl Device for InterfaceDevice {
     fn properties(&self) -> DeviceProperties {
-        match *self {}
+        DeviceProperties { name: String::new(), medium: Medium::Ip, mtu: 0, offload: DeviceOffload::default() }
     }
 
     fn open(self: Box<Self>) -> io::Result<OpenDevice> {
-        match *self {}
+        Err(unsupported())
     }
 }
 
 /// Replaces the filter of a device, from any thread.
 #[derive(Clone)]
-pub enum FilterHandle {}
+pub struct FilterHandle(());
 
 impl FilterHandle {
     /// From now on only what `filter` accepts is received.
     pub fn set(&self, _filter: &Filter) -> io::Result<()> {
-        match *self {}
+        Err(unsupported())
     }
 }
 

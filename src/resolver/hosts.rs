@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// Addresses by name. Names are compared without regard to case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,9 +13,10 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// The host's own names: `/etc/hosts`. None where there is no such file.
+    /// The host's own names: `/etc/hosts`, or its namesake in Windows' system folder. None where there is no such file.
     pub fn of_system() -> Hosts {
-        std::fs::read_to_string("/etc/hosts").map(|text| Hosts::parse(&text)).unwrap_or_default()
+        let text = system_file().and_then(|path| std::fs::read_to_string(path).ok());
+        text.map(|text| Hosts::parse(&text)).unwrap_or_default()
     }
 
     /// Reads a hosts file. Lines that do not start with an address are skipped.
@@ -43,6 +45,16 @@ impl Hosts {
     pub fn lookup(&self, name: &str) -> &[IpAddr] {
         self.addresses.get(&key(name)).map_or(&[], Vec::as_slice)
     }
+}
+
+#[cfg(not(windows))]
+fn system_file() -> Option<PathBuf> {
+    Some(PathBuf::from("/etc/hosts"))
+}
+
+#[cfg(windows)]
+fn system_file() -> Option<PathBuf> {
+    std::env::var_os("SystemRoot").map(|folder| PathBuf::from(folder).join(r"System32\drivers\etc\hosts"))
 }
 
 fn key(name: &str) -> String {

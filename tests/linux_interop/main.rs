@@ -2,31 +2,43 @@
 //!
 //! Read `host.rs` first: it lays the networks. A trial that needs a privilege or a program which is absent is reported as ignored, with the reason.
 
+#[cfg(target_os = "linux")]
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(target_os = "linux")]
 mod bulk;
+#[cfg(target_os = "linux")]
 mod captures;
+#[cfg(target_os = "linux")]
 mod datagrams;
+#[cfg(target_os = "linux")]
 mod endings;
+#[cfg(target_os = "linux")]
 mod host;
+#[cfg(target_os = "linux")]
 mod lifecycle;
+#[cfg(target_os = "linux")]
 mod paths;
+#[cfg(target_os = "linux")]
 mod ping;
+#[cfg(target_os = "linux")]
 mod processes;
+#[cfg(target_os = "linux")]
 mod serving;
+#[cfg(target_os = "linux")]
 mod transfer;
 
-use libtest_mimic::{Arguments, Trial};
-use std::time::Duration;
-
 /// Tests at once: most of them wait most of the time, but namespaces and the machine's cores are few.
+#[cfg(target_os = "linux")]
 const TESTS_AT_ONCE: usize = 3;
 /// After this time something hangs for good: the whole run takes a few minutes at most on a slow machine.
-const LONGEST_RUN: Duration = Duration::from_secs(900);
+#[cfg(target_os = "linux")]
+const LONGEST_RUN: std::time::Duration = std::time::Duration::from_secs(900);
 
+#[cfg(target_os = "linux")]
 fn main() {
-    let mut arguments = Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
     std::thread::spawn(|| {
         std::thread::sleep(LONGEST_RUN);
@@ -44,6 +56,11 @@ fn main() {
         captures::trials,
         processes::trials,
     ];
-    let trials: Vec<Trial> = files.iter().flat_map(|trials| trials()).collect();
+    let trials: Vec<libtest_mimic::Trial> = files.iter().flat_map(|trials| trials()).collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("skipped: the kernel of Linux as a peer needs Linux");
 }

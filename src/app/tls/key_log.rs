@@ -15,12 +15,20 @@ impl KeyLogFile {
     pub(super) fn create(path: &Path) -> io::Result<KeyLogFile> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        make_private(&mut options);
         let file = options.open(path).map_err(|error| io::Error::new(error.kind(), format!("key log {}: {error}", path.display())))?;
         Ok(KeyLogFile(Mutex::new(file)))
     }
 }
+
+#[cfg(unix)]
+fn make_private(options: &mut OpenOptions) {
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+/// Elsewhere a file belongs to whom its folder belongs to.
+#[cfg(not(unix))]
+fn make_private(_options: &mut OpenOptions) {}
 
 impl rustls::KeyLog for KeyLogFile {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {

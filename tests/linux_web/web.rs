@@ -1,9 +1,7 @@
 //! `hopline-curl` and `hopline-ping` against servers that nobody here wrote: nginx with TLS 1.3 and dnsmasq, in a namespace behind a veth.
 
-mod common;
-
-use common::Need::{Namespaces, Program};
-use common::{Namespace, Process, assert_capture_is_clean, trial, tshark, veth, wait_until};
+use crate::common::Need::{Namespaces, Program};
+use crate::common::{Namespace, Process, assert_capture_is_clean, trial, tshark, veth, wait_until};
 use hopline::app::lab::deterministic_bytes;
 use libtest_mimic::Arguments;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -19,7 +17,8 @@ const OWN: &str = "192.0.2.7/24";
 const BIG: usize = 64 << 20;
 const SMALL: usize = 4 << 20;
 
-fn main() {
+/// Runs them all.
+pub(crate) fn main() {
     let web = [Namespaces, Program("nginx"), Program("dnsmasq")];
     let captured = [Namespaces, Program("nginx"), Program("dnsmasq"), Program("tshark"), Program("tcpdump"), Program("ethtool")];
     let firewall = [Namespaces, Program("nginx"), Program("dnsmasq"), Program("nft")];
