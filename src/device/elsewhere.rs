@@ -86,6 +86,7 @@ pub(super) fn tun(_name: &str, _offload: bool) -> io::Result<Box<dyn Device>> {
 pub(super) mod host {
     use super::unsupported;
     use crate::device::host::{HostInterface, HostResolver, HostRoute};
+    use crate::device::resolver_file::{RESOLVER_FILE, choose_resolvers, name_servers};
     use crate::network::topology::Route;
     use std::io;
     use std::net::IpAddr;
@@ -107,7 +108,7 @@ pub(super) mod host {
 
     /// The host's name servers.
     pub(in crate::device) fn resolvers() -> io::Result<Vec<HostResolver>> {
-        Err(unsupported())
+        Ok(choose_resolvers(&name_servers(&std::fs::read_to_string(RESOLVER_FILE)?), &[]))
     }
 
     /// One line about what would answer our peers in our name.

@@ -16,7 +16,6 @@ pub mod host;
 pub mod interface;
 pub mod merge;
 pub mod port_guard;
-#[cfg(unix)]
 mod resolver_file;
 pub mod segmentation;
 pub mod shared_address;
