@@ -73,6 +73,11 @@ impl Filter {
         Filter(vec![instruction(RETURN, DROP)])
     }
 
+    /// Takes everything.
+    pub fn accept_all() -> Filter {
+        Filter(vec![instruction(RETURN, ACCEPT)])
+    }
+
     /// Frames for one station, and for groups: an own MAC address on an interface that carries the host's traffic as well.
     pub fn for_station(mac: MacAddress) -> Filter {
         let [a, b, c, d, e, f] = mac.octets();
@@ -164,7 +169,7 @@ impl Filter {
 }
 
 /// The set as runs of consecutive ports.
-fn ranges(ports: &BTreeSet<u16>) -> impl Iterator<Item = (u16, u16)> {
+pub(super) fn ranges(ports: &BTreeSet<u16>) -> impl Iterator<Item = (u16, u16)> {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
     for &port in ports {
         match ranges.last_mut() {
@@ -287,6 +292,7 @@ mod tests {
     #[test]
     fn a_station_takes_its_frames_and_groups() {
         let filter = Filter::for_station(MacAddress([2, 3, 4, 5, 6, 7]));
+        assert!(accepts(&Filter::accept_all(), &[]) && !accepts(&Filter::drop_all(), &[2, 3, 4, 5, 6, 7]));
         assert!(accepts(&filter, &[2, 3, 4, 5, 6, 7, 0, 0]));
         assert!(accepts(&filter, &[0xff; 14]));
         assert!(accepts(&filter, &[0x33, 0x33, 0, 0, 0, 1]));

@@ -22,12 +22,14 @@ pub mod shared_address;
 pub mod virtio;
 pub mod virtual_link;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
 pub mod linux;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(target_os = "macos", target_os = "freebsd"))]
+use bsd::kernel as system;
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
 use elsewhere as system;
 #[cfg(target_os = "linux")]
 use linux as system;

@@ -87,7 +87,8 @@ pub struct SharedPorts {
     address: Ipv4Addr,
     medium: Medium,
     filter: FilterHandle,
-    silence: HostSilence,
+    /// `None` once the stack has ended.
+    silence: Mutex<Option<HostSilence>>,
     most_guards: usize,
     pool: Mutex<GuardPool>,
     own: Weak<SharedPorts>,
@@ -118,7 +119,7 @@ impl SharedPorts {
         let mut random = SecretRandom::from_os()?;
         let (tcp, udp) = guard_block(address, if descriptors < FEW_DESCRIPTORS { SMALL_BLOCK_PORTS } else { BLOCK_PORTS }, &mut random)?;
         let pool = GuardPool { random, tcp, udp, udp_lent: BTreeSet::new(), destinations: BTreeSet::new(), named: BTreeMap::new() };
-        let (silence, most_guards) = (HostSilence::new(address)?, descriptors / 2);
+        let (silence, most_guards) = (Mutex::new(Some(HostSilence::new(address)?)), descriptors / 2);
         let ports =
             Arc::new_cyclic(|own| SharedPorts { address, medium, filter, silence, most_guards, pool: Mutex::new(pool), own: own.clone() });
         ports.update_filter(&ports.pool.lock())?;
@@ -133,7 +134,9 @@ impl SharedPorts {
     fn update_filter(&self, pool: &GuardPool) -> io::Result<()> {
         let ports = pool.ports();
         let filter = Filter::for_shared_address(TAGS, self.medium, self.address, &ports).ok_or_else(too_many_ports)?;
-        self.silence.cover(&ports)?;
+        if let Some(silence) = &*self.silence.lock() {
+            silence.cover(&ports)?;
+        }
         self.filter.set(&filter)
     }
 
@@ -246,6 +249,11 @@ impl PortProvider for SharedPorts {
 
     fn lease_listener(&self, wanted: u16) -> io::Result<PortLease> {
         self.lease_named(wanted, Kind::Tcp, Use::Listening)
+    }
+
+    /// Some systems keep rules of ours that a process's end does not undo.
+    fn close(&self) {
+        *self.silence.lock() = None;
     }
 }
 

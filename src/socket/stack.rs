@@ -169,13 +169,21 @@ impl Stack {
     /// joins every thread and gives back the ports. Calls that were blocked return `ConnectionAborted`, later ones `NotConnected`. A second call
     /// waits for the first. An error says that a thread had panicked.
     pub fn shutdown(&self, grace: Duration) -> io::Result<()> {
-        self.inner.pipeline.shutdown(grace)
+        self.inner.end(grace)
     }
 
     /// Ends the stack at once: resets every connection. Cuts short the grace of a [`Stack::shutdown`] in another thread.
     pub fn abort(&self) -> io::Result<()> {
         self.inner.pipeline.hurry();
-        self.inner.pipeline.shutdown(Duration::ZERO)
+        self.inner.end(Duration::ZERO)
+    }
+}
+
+impl Inner {
+    fn end(&self, grace: Duration) -> io::Result<()> {
+        let outcome = self.pipeline.shutdown(grace);
+        self.backend.ports.close();
+        outcome
     }
 }
 
@@ -183,7 +191,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let grace = self.backend.config.pipeline.shutdown_grace;
         // Nobody is left to be told of a panic but whoever listens to the panic hook, and that has been called.
-        let _ = self.pipeline.shutdown(grace);
+        let _ = self.end(grace);
     }
 }
 

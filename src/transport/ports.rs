@@ -35,6 +35,8 @@ pub trait PortProvider: Send + Sync {
     fn lease(&self, protocol: Protocol, wanted: u16, remote: Option<SocketAddr>) -> io::Result<PortLease>;
     /// A port for a listener.
     fn lease_listener(&self, wanted: u16) -> io::Result<PortLease>;
+    /// The stack has ended: nothing of ours is to stay on the host. May be called more than once.
+    fn close(&self) {}
 }
 
 /// The provider for addresses that are ours alone: whatever port the program wants, else the transport layer's choice.

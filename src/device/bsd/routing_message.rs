@@ -4,6 +4,7 @@
 //! read as carefully as a peer's.
 
 use crate::network::topology::Cidr;
+use crate::wire::MacAddress;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How a system lays its messages out. Numbers are in host order.
@@ -218,7 +219,8 @@ fn addresses(layout: MessageLayout, mask: u32, bytes: &[u8]) -> [Option<&[u8]>; 
     found
 }
 
-fn parse_address(layout: MessageLayout, bytes: &[u8]) -> Option<IpAddr> {
+/// The IP address of a `sockaddr`.
+pub fn parse_address(layout: MessageLayout, bytes: &[u8]) -> Option<IpAddr> {
     match *bytes.get(1)? {
         INET => Some(Ipv4Addr::from(*bytes.get(4..)?.first_chunk::<4>()?).into()),
         family if family == layout.inet6 => Some(Ipv6Addr::from(*bytes.get(8..)?.first_chunk::<16>()?).into()),
@@ -226,8 +228,25 @@ fn parse_address(layout: MessageLayout, bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Of an IPv4 mask, which ends with its last byte that is not zero, and whose family is not to be believed.
-fn prefix_length(mask: &[u8]) -> u8 {
+/// An interface, as a `sockaddr_dl` has it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// Its number.
+    pub index: u32,
+    /// Its MAC address, if it has one.
+    pub mac: Option<MacAddress>,
+}
+
+/// The interface of a `sockaddr_dl`: family, index, type, and the lengths of name, address and selector, which follow.
+pub fn parse_link_address(bytes: &[u8]) -> Option<LinkAddress> {
+    let &[_, LINK, _, _, _, name_length, address_length, _] = bytes.first_chunk()? else { return None };
+    let address = bytes.get(8 + usize::from(name_length)..).filter(|_| address_length == 6);
+    let mac = address.and_then(|address| address.first_chunk()).map(|&mac| MacAddress(mac));
+    Some(LinkAddress { index: u16_at(bytes, 2)?.into(), mac })
+}
+
+/// Bits of an IPv4 mask, which ends with its last byte that is not zero, and whose family is not to be believed.
+pub fn prefix_length(mask: &[u8]) -> u8 {
     let bits = mask.get(4..).unwrap_or_default().iter().take(4).map(|byte| byte.leading_ones());
     let mut total = 0;
     for ones in bits {
@@ -361,6 +380,20 @@ mod tests {
             assert_eq!(parse_news(layout, &gone), Some(InterfaceNews::Gone { index: 4 }));
             assert_eq!(parse_news(layout, &route(layout, 1, &[])), None);
         }
+    }
+
+    #[test]
+    fn link_addresses_are_read() {
+        let mut bytes = vec![20, LINK, 4, 0, 6, 3, 6, 0];
+        bytes[2..4].copy_from_slice(&4_u16.to_ne_bytes());
+        bytes.extend(b"en0");
+        bytes.extend([2, 0, 0, 0, 0, 9]);
+        let link = LinkAddress { index: 4, mac: Some(MacAddress([2, 0, 0, 0, 0, 9])) };
+        assert_eq!(parse_link_address(&bytes), Some(link));
+        assert_eq!(parse_link_address(&bytes[..16]), Some(LinkAddress { mac: None, ..link }), "cut");
+        bytes[6] = 0;
+        assert_eq!(parse_link_address(&bytes), Some(LinkAddress { mac: None, ..link }), "a loopback has none");
+        assert_eq!(parse_link_address(&inet("192.0.2.1")), None);
     }
 
     #[test]
