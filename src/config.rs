@@ -3,6 +3,7 @@
 //! Reaching a bound never blocks a layer: what exceeds it is dropped and counted ([`crate::layer::DropReason`]), or, where the limit is on a program,
 //! the program waits on its own socket.
 
+use crate::pipeline::Handoff;
 use crate::transport::shared::{CongestionControl, Ecn, SocketOptions};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Config {
 /// Threads and queues.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
+    /// How a message gets from one layer to the next.
+    pub handoff: Handoff,
     /// Packets from the device that may be inside the stack, before their payload has reached a socket.
     pub credit_packets: usize,
     /// Bytes of such packets.
@@ -45,6 +48,7 @@ pub struct PipelineConfig {
 impl Default for PipelineConfig {
     fn default() -> PipelineConfig {
         PipelineConfig {
+            handoff: Handoff::default(),
             credit_packets: 2_048,
             credit_bytes: 8 << 20,
             device_room_packets: 1_024,

@@ -3,7 +3,7 @@
 //! Alone in its program, since it counts the allocations of all threads.
 
 use hopline::device::virtual_link::{self, LinkOptions, VirtualDevice};
-use hopline::socket::{Stack, TcpStream};
+use hopline::socket::{Handoff, Stack, TcpStream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::io::{Read, Write};
@@ -15,8 +15,8 @@ const ROUNDS: usize = 5_000;
 /// Timers, and queues that reach a new length, may still allocate now and then.
 const FEW: usize = ROUNDS / 50;
 
-fn stack(device: VirtualDevice, address: &str) -> Stack {
-    Stack::builder().device(device).address(address.parse().unwrap()).start().unwrap()
+fn stack(device: VirtualDevice, address: &str, handoff: Handoff) -> Stack {
+    Stack::builder().device(device).address(address.parse().unwrap()).handoff(handoff).start().unwrap()
 }
 
 /// Answers each request of `request` bytes with one of `response` bytes, until the peer closes.
@@ -44,14 +44,21 @@ fn allocations(client: &Stack, server: &Stack, request: usize, response: usize, 
     count
 }
 
-#[test]
-fn packets_cost_no_allocations() {
+fn in_handoff(handoff: Handoff) {
     let (a, b) = virtual_link::pair(LinkOptions::default());
-    let (client, server) = (stack(a, "192.0.2.1/24"), stack(b, "192.0.2.2/24"));
+    let (client, server) = (stack(a, "192.0.2.1/24", handoff), stack(b, "192.0.2.2/24", handoff));
     let small = allocations(&client, &server, 1, 1, ROUNDS);
-    assert!(small < FEW, "{small} allocations in {ROUNDS} small round trips");
+    assert!(small < FEW, "{small} allocations ({}) in {ROUNDS} small round trips", handoff.name());
     // A write of a megabyte lists more chunks than fit on the stack, and the link's own queue grows with each burst: that is all.
     let megabytes = ROUNDS / 10;
     let large = allocations(&client, &server, 1 << 20, 1, megabytes);
-    assert!(large < 4 * megabytes, "{large} allocations in {megabytes} megabytes of about twenty packets each");
+    assert!(large < 4 * megabytes, "{large} allocations ({}) in {megabytes} megabytes of about twenty packets each", handoff.name());
+}
+
+/// One after the other: allocations are counted for the whole process.
+#[test]
+fn packets_cost_no_allocations() {
+    for handoff in Handoff::ALL {
+        in_handoff(handoff);
+    }
 }

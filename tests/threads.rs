@@ -1,5 +1,8 @@
 //! Two whole stacks on threads, joined by a virtual link in real time.
 
+#[path = "common/handoff.rs"]
+mod handoff;
+
 use hopline::config::Config;
 use hopline::counters::Counters;
 use hopline::device::virtual_link::{LinkOptions, pair};
@@ -24,7 +27,8 @@ fn stacks_with(link: LinkOptions, config: Config) -> (Stack, Stack) {
     let (left, right) = pair(link);
     let build = |device, address: &str, seed| {
         let address = format!("{address}/24").parse().unwrap();
-        Stack::builder().device(device).address(address).config(config.clone()).seed(seed).start().unwrap()
+        let builder = Stack::builder().device(device).address(address).config(config.clone());
+        builder.handoff(handoff::current()).seed(seed).start().unwrap()
     };
     (build(left, CLIENT, 1), build(right, SERVER, 2))
 }
@@ -49,7 +53,6 @@ fn assert_nothing_lost(counters: &Counters) {
     assert!(dropped.is_empty(), "{dropped:?}");
 }
 
-#[test]
 fn datagrams_are_echoed() {
     let (client, server) = stacks();
     let echo = server.bind_udp("0.0.0.0:7").unwrap();
@@ -73,7 +76,6 @@ fn datagrams_are_echoed() {
     server.shutdown(GRACE).unwrap();
 }
 
-#[test]
 fn an_unanswered_ping_and_an_answered_one() {
     use hopline::socket::IcmpEvent;
     let (client, _server) = stacks();
@@ -89,7 +91,6 @@ fn an_unanswered_ping_and_an_answered_one() {
     assert_eq!((error.sequence, error.reporter), (Some(2), CLIENT.parse().unwrap()));
 }
 
-#[test]
 fn a_stream_echoes_and_ends() {
     let (client, server) = stacks();
     let (mut ours, mut theirs) = connection(&client, &server);
@@ -117,7 +118,6 @@ fn a_stream_echoes_and_ends() {
 }
 
 /// 100 MB each way at once, bit-exact, and the pipeline itself loses nothing.
-#[test]
 fn bulk_transfer_each_way_loses_nothing() {
     const BYTES: usize = 100_000_000;
     let (client, server) = stacks();
@@ -160,7 +160,6 @@ fn run_clients(client: &Stack) {
     });
 }
 
-#[test]
 fn two_hundred_clients_by_threads() {
     let (client, server) = stacks();
     let listener = server.listen("0.0.0.0:80").unwrap();
@@ -215,7 +214,6 @@ fn echo_what_is_there(mut stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-#[test]
 fn two_hundred_clients_by_one_poller_thread() {
     let (client, server) = stacks();
     let listener = server.listen("0.0.0.0:80").unwrap();
@@ -225,7 +223,6 @@ fn two_hundred_clients_by_one_poller_thread() {
     assert_nothing_lost(server.counters());
 }
 
-#[test]
 fn an_idle_stack_sleeps() {
     let (client, server) = stacks();
     let (ours, theirs) = connection(&client, &server);
@@ -244,7 +241,6 @@ fn an_idle_stack_sleeps() {
     drop((ours, theirs));
 }
 
-#[test]
 fn nobody_listens() {
     let (client, _server) = stacks();
     assert_eq!(client.connect((SERVER, 81)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -252,7 +248,6 @@ fn nobody_listens() {
     assert_eq!(late.kind(), ErrorKind::TimedOut);
 }
 
-#[test]
 fn the_first_address_that_answers_wins() {
     let (client, server) = stacks();
     let listener = server.listen("0.0.0.0:80").unwrap();
@@ -262,7 +257,6 @@ fn the_first_address_that_answers_wins() {
     listener.accept().unwrap();
 }
 
-#[test]
 fn shutdown_ends_what_was_blocked_and_refuses_what_comes() {
     let (client, server) = stacks();
     let (ours, theirs) = connection(&client, &server);
@@ -292,7 +286,6 @@ fn shutdown_ends_what_was_blocked_and_refuses_what_comes() {
     assert!(matches!((&theirs).read(&mut [0; 1]), Ok(0) | Err(_)));
 }
 
-#[test]
 fn shutdown_lets_what_was_written_arrive() {
     let (client, server) = stacks();
     let (ours, mut theirs) = connection(&client, &server);
@@ -306,7 +299,6 @@ fn shutdown_lets_what_was_written_arrive() {
     assert!(reading.join().unwrap().unwrap() == message);
 }
 
-#[test]
 fn dropping_the_stack_closes_its_connections() {
     let (client, server) = stacks();
     let (ours, mut theirs) = connection(&client, &server);
@@ -315,7 +307,6 @@ fn dropping_the_stack_closes_its_connections() {
     assert!(matches!(theirs.read(&mut [0; 1]), Ok(0) | Err(_)));
 }
 
-#[test]
 fn what_cannot_be_started_says_why() {
     let (left, _right) = pair(LinkOptions::default());
     let error = Stack::builder().address("192.0.2.1/24".parse().unwrap()).start().unwrap_err();
@@ -324,23 +315,22 @@ fn what_cannot_be_started_says_why() {
     assert_eq!((error.kind(), error.to_string().contains("address")), (ErrorKind::InvalidInput, true));
 }
 
-/// An observer that brings down the thread that tells it of a certain event.
-struct Saboteur(&'static str);
+/// An observer that brings down the layer that drops something for a certain reason.
+struct Saboteur(DropReason);
 
 impl hopline::layer::Observer for Saboteur {
     fn observe(&self, _now: hopline::time::Instant, event: &hopline::layer::Event<'_>) {
-        let thread = thread::current();
-        if thread.name() == Some(self.0) && matches!(event, hopline::layer::Event::Dropped { .. }) {
+        if matches!(event, hopline::layer::Event::Dropped { reason, .. } if *reason == self.0) {
             panic!("sabotage");
         }
     }
 }
 
 /// A stack with a saboteur in its network or transport thread, and a sender of what is dropped there.
-fn panic_in(layer: &'static str, provoke: impl Fn(&Stack)) {
+fn panic_in(layer: &'static str, reason: DropReason, provoke: impl Fn(&Stack)) {
     let (left, right) = pair(LinkOptions::default());
     let builder = Stack::builder().device(left).address("192.0.2.1/24".parse().unwrap());
-    let victim = builder.observer(std::sync::Arc::new(Saboteur(layer))).start().unwrap();
+    let victim = builder.observer(std::sync::Arc::new(Saboteur(reason))).handoff(handoff::current()).start().unwrap();
     let peer = Stack::builder().device(right).address("192.0.2.2/24".parse().unwrap()).start().unwrap();
     let listener = victim.listen("0.0.0.0:80").unwrap();
     let socket = victim.bind_udp("0.0.0.0:53").unwrap();
@@ -354,23 +344,20 @@ fn panic_in(layer: &'static str, provoke: impl Fn(&Stack)) {
     assert!(error.contains("sabotage") && error.contains(layer), "{error}");
 }
 
-#[test]
 fn a_panic_in_the_transport_layer_fails_every_socket() {
     // Nobody listens there: the SYN is dropped.
-    panic_in("hopline-transport", |peer| drop(peer.connect_timeout("192.0.2.1:9", Duration::from_millis(10))));
+    panic_in("hopline-transport", DropReason::NoSocket, |peer| drop(peer.connect_timeout("192.0.2.1:9", Duration::from_millis(10))));
 }
 
-#[test]
 fn a_panic_in_the_network_layer_fails_every_socket() {
     // An echo request without a checksum is dropped.
-    panic_in("hopline-net", |peer| {
+    panic_in("hopline-net", DropReason::BadChecksum, |peer| {
         let raw = peer.raw(hopline::wire::Protocol::ICMP).unwrap();
         raw.send_to(&[8, 0, 0, 0, 0, 0, 0, 0], "192.0.2.1".parse().unwrap()).unwrap();
     });
 }
 
 /// A device much slower than the programs: everything waits where it entered, nothing is lost inside.
-#[test]
 fn a_slow_device_makes_programs_wait_and_loses_nothing() {
     let mut link = LinkOptions { capacity_packets: 4, ..LinkOptions::default() };
     link.a_to_b.rate_bits_per_second = Some(50_000_000);
@@ -391,7 +378,6 @@ fn a_slow_device_makes_programs_wait_and_loses_nothing() {
 }
 
 /// With credit for one packet at a time, everything still arrives.
-#[test]
 fn little_credit_slows_but_loses_nothing() {
     let mut config = Config::default();
     config.pipeline.credit_packets = 2;
@@ -407,4 +393,24 @@ fn little_credit_slows_but_loses_nothing() {
     });
     assert!(server.counters().device.credit_stalls.get() > 0);
     assert_nothing_lost(server.counters());
+}
+
+handoff::in_each_handoff! {
+    datagrams_are_echoed,
+    an_unanswered_ping_and_an_answered_one,
+    a_stream_echoes_and_ends,
+    bulk_transfer_each_way_loses_nothing,
+    two_hundred_clients_by_threads,
+    two_hundred_clients_by_one_poller_thread,
+    an_idle_stack_sleeps,
+    nobody_listens,
+    the_first_address_that_answers_wins,
+    shutdown_ends_what_was_blocked_and_refuses_what_comes,
+    shutdown_lets_what_was_written_arrive,
+    dropping_the_stack_closes_its_connections,
+    what_cannot_be_started_says_why,
+    a_panic_in_the_transport_layer_fails_every_socket,
+    a_panic_in_the_network_layer_fails_every_socket,
+    a_slow_device_makes_programs_wait_and_loses_nothing,
+    little_credit_slows_but_loses_nothing,
 }

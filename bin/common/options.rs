@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use hopline::network::topology::Cidr;
+use hopline::socket::Handoff;
 use hopline::wire::MacAddress;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -85,4 +86,15 @@ pub(crate) enum HandoffMode {
     /// Over bounded channels, a thread for each layer.
     #[default]
     Queue,
+    /// Whoever brings a packet runs the next layer at once, if nobody else does.
+    Combining,
+}
+
+impl From<HandoffMode> for Handoff {
+    fn from(mode: HandoffMode) -> Handoff {
+        match mode {
+            HandoffMode::Queue => Handoff::Queue,
+            HandoffMode::Combining => Handoff::Combining,
+        }
+    }
 }

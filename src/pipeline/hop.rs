@@ -1,7 +1,7 @@
 //! One hop, alone: a layer that only passes packets on, in the real loop and behind the real inbox. For measuring what a hop costs.
 
 use super::clock::RealClock;
-use super::handoff::{Entry, inbox};
+use super::inbox::{Entry, inbox};
 use super::layer_loop::{LayerLoop, Nowhere, Pace, Port, Reins};
 use super::messages::Stage;
 use crate::config::PipelineConfig;

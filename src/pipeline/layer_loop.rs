@@ -1,10 +1,10 @@
-//! The one loop that drives every layer: take a batch, run what is due, carry the outcome away.
+//! One turn of a layer, the same in every hand-off: take a batch, run what is due, carry the outcome away.
 //!
-//! Owns a layer, its inbox and its ports. It sleeps only while there is nothing to do, in one place, until a message or the layer's deadline. The clock
-//! is read once for a batch.
+//! Owns a layer, its inbox and its ports. Refuses to wait, and to know whose thread it runs on: `queue.rs` and `combining.rs` do. The clock is read once for a
+//! batch.
 
 use super::clock::RealClock;
-use super::handoff::{Arrival, Entry, Inbox, Refusal, Refused};
+use super::inbox::{Arrival, Entry, Inbox, Refusal, Refused};
 use super::marks::DirtyReader;
 use super::messages::{Message, Stage};
 use crate::counters::{Counter, Counters};
@@ -91,59 +91,52 @@ impl<L: Stage, X: Extra<L::Message>> LayerLoop<L, X>
 where
     L::Message: Message,
 {
-    /// Drives the layer until it is told to stop and has done what it had.
-    pub(crate) fn run(&mut self) {
-        while !self.is_finished() {
-            self.turn();
-        }
-    }
-
-    fn turn(&mut self) {
-        let first = self.next_message();
+    /// One turn: `first`, if there is one, and what is in the inbox, at most `limit` messages. Says how many there were. Whom to wake stays in the outbox:
+    /// it may have to wait for a lock's release.
+    pub(crate) fn turn(&mut self, first: Option<L::Message>, limit: usize) -> usize {
         let now = self.pace.clock.now();
         self.out.set_now(now);
-        self.run_batch(now, first);
+        let count = self.run_batch(now, first, limit);
         if self.layer.deadline().is_some_and(|deadline| deadline <= now) {
             self.layer.run_timers(now, &mut self.out);
         }
         self.layer.end_batch(now, &mut self.out);
         self.flush();
         self.report_quiet();
+        count
     }
 
-    /// A message, after sleeping if there is nothing else to do.
-    fn next_message(&mut self) -> Option<L::Message> {
-        match self.inbox.look() {
-            Arrival::Message(message) => Some(message),
-            Arrival::Kick => None,
-            Arrival::Nothing if self.inbox.has_state() || !self.extra.is_empty() => None,
-            Arrival::Nothing => self.sleep(),
+    /// Wakes whoever waits for what the last turn has done: once for the batch.
+    pub(crate) fn wake_waiting(&mut self) {
+        for waiting in self.out.wakes.drain(..) {
+            waiting.notify();
         }
     }
 
-    fn sleep(&mut self) -> Option<L::Message> {
-        let timer = self.layer.deadline();
-        if timer.is_some_and(|deadline| deadline <= self.pace.clock.now()) {
-            return None;
-        }
-        let timer = timer.and_then(|deadline| self.pace.clock.system_time(deadline));
-        let until = [timer, self.reins.stop_by()].into_iter().flatten().min();
-        let arrival = self.inbox.wait(until);
+    /// Whether something is left to do at once, beside what is in the channel.
+    pub(crate) fn has_left_over(&self) -> bool {
+        self.inbox.has_state() || !self.extra.is_empty()
+    }
+
+    /// When the layer's timers have to be run, or the loop has to end; `None` while nothing of that is in sight.
+    pub(crate) fn sleeps_until(&self) -> Option<std::time::Instant> {
+        let timer = self.layer.deadline().and_then(|deadline| self.pace.clock.system_time(deadline));
+        [timer, self.reins.stop_by()].into_iter().flatten().min()
+    }
+
+    /// Counts that the layer's own thread was woken.
+    pub(crate) fn count_wakeup(&self) {
         (self.pace.wakeups)(self.out.counters()).increment();
-        match arrival {
-            Arrival::Message(message) => Some(message),
-            Arrival::Kick | Arrival::Nothing => None,
-        }
     }
 
     /// State first, then messages, then what came beside the inbox: each at most a batch. A kick is opened before the look at what it is about.
-    fn run_batch(&mut self, now: Instant, first: Option<L::Message>) {
+    fn run_batch(&mut self, now: Instant, first: Option<L::Message>, limit: usize) -> usize {
         let mut count = 0;
         if let Some(message) = first {
             self.handle(now, message);
             count += 1;
         }
-        while count < self.pace.batch_messages {
+        while count < limit {
             match self.inbox.look() {
                 Arrival::Message(message) => self.handle(now, message),
                 Arrival::Kick => continue,
@@ -155,22 +148,23 @@ where
             self.handle(now, message);
         }
         self.out.counters().pipeline.messages.add(count as u64);
-        self.run_extra(now);
+        count + self.run_extra(now, limit)
     }
 
-    fn run_extra(&mut self, now: Instant) {
+    fn run_extra(&mut self, now: Instant, limit: usize) -> usize {
         self.extra.refill();
-        for _ in 0..self.pace.batch_messages {
-            let Some(message) = self.extra.next() else { return };
+        for count in 0..limit {
+            let Some(message) = self.extra.next() else { return count };
             self.handle(now, message);
         }
+        limit
     }
 
     fn handle(&mut self, now: Instant, message: L::Message) {
         self.layer.handle(now, message, &mut self.out);
     }
 
-    /// Down, up, and at last whoever waits: they are woken once for the batch.
+    /// Down, then up.
     fn flush(&mut self) {
         let mut down = std::mem::take(&mut self.out.down);
         self.down.carry(&mut down, &mut |reason, packet| self.out.drop_packet(reason, packet));
@@ -178,24 +172,21 @@ where
         let mut up = std::mem::take(&mut self.out.up);
         self.up.carry(&mut up, &mut |reason, packet| self.out.drop_packet(reason, packet));
         self.out.up = up;
-        for waiting in self.out.wakes.drain(..) {
-            waiting.notify();
-        }
     }
 
     fn report_quiet(&self) {
         let asked = self.reins.quiet_wanted.load(Ordering::SeqCst);
-        if asked && !self.inbox.has_state() && self.extra.is_empty() && self.layer.is_quiet() {
+        if asked && !self.has_left_over() && self.layer.is_quiet() {
             self.reins.report_quiet();
         }
     }
 
     /// Told to stop, and nothing is left or the time for it is over.
-    fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         if !self.reins.stop.load(Ordering::SeqCst) {
             return false;
         }
-        let idle = self.inbox.len() == 0 && !self.inbox.has_state() && self.extra.is_empty() && self.down.is_empty();
+        let idle = self.inbox.len() == 0 && !self.has_left_over() && self.down.is_empty();
         idle || self.reins.stop_by().is_some_and(|deadline| deadline <= std::time::Instant::now())
     }
 
@@ -203,9 +194,7 @@ where
     pub(crate) fn last_message(&mut self, message: L::Message) {
         let now = self.pace.clock.now();
         self.handle(now, message);
-        for waiting in self.out.wakes.drain(..) {
-            waiting.notify();
-        }
+        self.wake_waiting();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The loop over small layers of its own.
 
 use super::*;
-use crate::pipeline::handoff::{Inbox, inbox};
+use crate::pipeline::inbox::{Inbox, inbox};
 use crate::pipeline::messages::Share;
 use crate::time::Duration;
 

@@ -3,7 +3,7 @@
 //! Bounded by the number of sockets, for each is on it at most once. Pushing never waits: it moves a pointer under a short lock and kicks the transport
 //! layer. After the transport layer's end, whoever still sets a mark finds its socket failed.
 
-use super::handoff::Entry;
+use super::inbox::Entry;
 use crate::layer::Notify;
 use crate::transport::Message;
 use crate::transport::shared::{Failure, MarkQueue, Phase, Readiness, Socket};
@@ -128,7 +128,7 @@ fn tell(socket: &dyn Notify, first: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::handoff::{Arrival, inbox};
+    use crate::pipeline::inbox::{Arrival, inbox};
 
     /// A batch may end before all sockets taken are read. What is marked meanwhile must not be left on the list, for its kick is gone.
     #[test]

@@ -6,8 +6,8 @@
 use super::clock::RealClock;
 use super::credits::Credits;
 use super::device_side::Writability;
-use super::handoff::{Entry, Refusal};
 use super::health::{Health, Status};
+use super::inbox::{Entry, Refusal};
 use crate::counters::Counters;
 use crate::device::{FrameReceiver, LinkChange, Losses, Received};
 use crate::layer::DropReason;

@@ -5,14 +5,17 @@
 //! ports that it held (so that the host does not answer for us what the peer still sends).
 
 use super::clock::RealClock;
+use super::combining::{self, Narrow, Station, Works};
 use super::credits::Credits;
 use super::device_side::{DeviceSide, Writability};
-use super::handoff::{Entry, Inbox, inbox};
+use super::handoff::Handoff;
 use super::health::{Health, Status};
-use super::layer_loop::{EntryPort, Extra, LayerLoop, Nowhere, Pace, Port, Reins};
+use super::inbox::{Entry, Inbox, inbox};
+use super::layer_loop::{EntryPort, LayerLoop, Nowhere, Pace, Port, Reins};
 use super::marks::{DirtyList, DirtyReader};
 use super::messages::{Message, Stage};
 use super::receive_thread::{Entries, ReceiveThread};
+use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
 use crate::device::{OpenDevice, Waker};
@@ -26,14 +29,17 @@ use crate::transport::shared::{DeviceRoom, Failure};
 use crate::transport::{self, Transport};
 use crate::{link, network};
 use parking_lot::Mutex;
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The names of the threads.
+const TRANSPORT: &str = "hopline-transport";
+const NETWORK: &str = "hopline-net";
+const LINK: &str = "hopline-link";
+const RECEIVE: &str = "hopline-rx";
 /// How long shutdown waits for resets to be sent.
 const RESET_TIME: Duration = Duration::from_millis(500);
 /// How long a layer may take for what is in its inbox when it is told to stop.
@@ -82,6 +88,7 @@ pub(crate) struct Pipeline {
     stop_receiving: Arc<AtomicBool>,
     waker: Arc<dyn Waker>,
     trouble: Arc<Trouble>,
+    works: Arc<Works>,
     threads: Mutex<Threads>,
 }
 
@@ -92,6 +99,9 @@ struct Loops {
     transport: LayerLoop<Transport, DirtyReader>,
     receive: ReceiveThread,
 }
+
+/// The layers, the one at the device first.
+type Layers = (LayerLoop<Link, ()>, LayerLoop<Network, ()>, LayerLoop<Transport, DirtyReader>);
 
 /// What all layer loops have alike.
 struct Tools {
@@ -120,16 +130,10 @@ impl Tools {
 #[derive(Default)]
 struct Threads {
     transport: Option<JoinHandle<Option<Transport>>>,
-    network: Option<JoinHandle<()>>,
-    link: Option<JoinHandle<()>>,
+    /// Whether the layer was sound at its end.
+    network: Option<JoinHandle<bool>>,
+    link: Option<JoinHandle<bool>>,
     receive: Option<JoinHandle<()>>,
-}
-
-/// Where a thread's panic goes.
-struct Trouble {
-    health: Arc<Health>,
-    transport: Entry<transport::Message>,
-    panics: Mutex<Vec<String>>,
 }
 
 impl Pipeline {
@@ -140,17 +144,15 @@ impl Pipeline {
             reins: Default::default(),
             stop_receiving: Arc::default(),
             waker: plan.device.waker.clone(),
-            trouble: Arc::new(Trouble {
-                health: plan.health.clone(),
-                transport: plan.inboxes.entries.transport.clone(),
-                panics: Mutex::default(),
-            }),
+            trouble: Trouble::new(plan.health.clone(), plan.inboxes.entries.transport.clone()),
+            works: Arc::default(),
             threads: Mutex::default(),
         };
         pipeline.announce(&plan.topology);
         let marks = plan.marks.clone();
+        let handoff = plan.config.pipeline.handoff;
         let loops = pipeline.assemble(plan);
-        pipeline.spawn(loops, marks)?;
+        pipeline.spawn(handoff, loops, marks)?;
         Ok(pipeline)
     }
 
@@ -211,23 +213,61 @@ impl Pipeline {
         }
     }
 
-    fn spawn(&self, loops: Loops, marks: Arc<DirtyList>) -> io::Result<()> {
-        let Loops { mut link, mut network, transport, mut receive } = loops;
+    fn spawn(&self, handoff: Handoff, loops: Loops, marks: Arc<DirtyList>) -> io::Result<()> {
+        let Loops { link, network, transport, mut receive } = loops;
+        let quota = receive.batch_frames.max(transport.pace.batch_messages);
         let mut threads = self.threads.lock();
+        match handoff {
+            Handoff::Queue => self.spawn_loops(&mut threads, (link, network, transport), marks)?,
+            Handoff::Combining => self.spawn_stations(&mut threads, quota, (link, network, transport), marks)?,
+        }
+        let trouble = self.trouble.clone();
+        threads.receive = Some(named(RECEIVE, move || {
+            combining::set_quota(quota);
+            guarded(RECEIVE, &trouble, || receive.run());
+        })?);
+        Ok(())
+    }
+
+    /// Each thread owns its layer.
+    fn spawn_loops(&self, threads: &mut Threads, layers: Layers, marks: Arc<DirtyList>) -> io::Result<()> {
+        let (mut link, mut network, mut transport) = layers;
         let trouble = || self.trouble.clone();
         let in_transport = trouble();
-        threads.transport = Some(named("hopline-transport", move || drive_transport(transport, &marks, &in_transport))?);
+        threads.transport = Some(named(TRANSPORT, move || {
+            let sound = guarded(TRANSPORT, &in_transport, || transport.run());
+            end_transport(transport, sound, &marks, &in_transport)
+        })?);
         let in_network = trouble();
-        threads.network = Some(named("hopline-net", move || {
-            drive("hopline-net", &mut network, &in_network);
-        })?);
+        threads.network = Some(named(NETWORK, move || guarded(NETWORK, &in_network, || network.run()))?);
         let in_link = trouble();
-        threads.link = Some(named("hopline-link", move || {
-            drive("hopline-link", &mut link, &in_link);
+        threads.link = Some(named(LINK, move || guarded(LINK, &in_link, || link.run()))?);
+        Ok(())
+    }
+
+    /// The layers stand where every thread reaches them.
+    fn spawn_stations(&self, threads: &mut Threads, quota: usize, layers: Layers, marks: Arc<DirtyList>) -> io::Result<()> {
+        let (link, network, transport) = layers;
+        let (works, trouble) = (&self.works, &self.trouble);
+        let link = Station::new(LINK, self.entries.link.clone(), link, trouble.clone(), works, Narrow);
+        let network = Station::new(NETWORK, self.entries.network.clone(), network, trouble.clone(), works, Narrow);
+        let transport = Station::new(TRANSPORT, self.entries.transport.clone(), transport, trouble.clone(), works, Narrow);
+        works.open(vec![link.clone(), network.clone(), transport.clone()]);
+        let (of_transport, in_transport) = (works.clone(), trouble.clone());
+        threads.transport = Some(named(TRANSPORT, move || {
+            combining::set_quota(quota);
+            let (looper, sound) = transport.serve(&of_transport)?;
+            end_transport(looper, sound, &marks, &in_transport)
         })?);
-        let in_receive = trouble();
-        threads.receive = Some(named("hopline-rx", move || {
-            guarded("hopline-rx", &in_receive, || receive.run());
+        let of_network = works.clone();
+        threads.network = Some(named(NETWORK, move || {
+            combining::set_quota(quota);
+            network.serve(&of_network).is_some_and(|(_, sound)| sound)
+        })?);
+        let of_link = works.clone();
+        threads.link = Some(named(LINK, move || {
+            combining::set_quota(quota);
+            link.serve(&of_link).is_some_and(|(_, sound)| sound)
         })?);
         Ok(())
     }
@@ -262,7 +302,7 @@ impl Pipeline {
     /// The error is a thread's panic.
     pub(crate) fn shutdown(&self, grace: Duration) -> io::Result<()> {
         let mut threads = self.threads.lock();
-        self.trouble.health.worsen(Status::Closing);
+        self.trouble.health().worsen(Status::Closing);
         if threads.is_current() {
             return Err(io::Error::other("a stack cannot be shut down by one of its own threads"));
         }
@@ -293,13 +333,13 @@ impl Pipeline {
     fn stop_all(&self, threads: &mut Threads) {
         let deadline = || Instant::now() + DRAIN_TIME;
         self.transport_reins().stop(deadline());
-        self.entries.transport.kick();
+        self.entries.transport.summon();
         let transport = threads.transport.take().map(JoinHandle::join);
         self.network_reins().stop(deadline());
-        self.entries.network.kick();
+        self.entries.network.summon();
         let network = threads.network.take().map(JoinHandle::join);
         self.link_reins().stop(deadline());
-        self.entries.link.kick();
+        self.entries.link.summon();
         let link = threads.link.take().map(JoinHandle::join);
         self.stop_receiving.store(true, Ordering::SeqCst);
         self.waker.wake();
@@ -307,6 +347,7 @@ impl Pipeline {
             thread.thread().unpark();
             thread.join()
         });
+        self.works.clear();
         // The transport layer, and with it the ports it held, goes last.
         drop((receive, link, network, transport));
     }
@@ -327,29 +368,8 @@ impl Threads {
         let current = std::thread::current().id();
         let is = |id: Option<std::thread::ThreadId>| id == Some(current);
         is(self.transport.as_ref().map(|thread| thread.thread().id()))
-            || [&self.network, &self.link, &self.receive].iter().any(|thread| is(thread.as_ref().map(|thread| thread.thread().id())))
-    }
-}
-
-impl Trouble {
-    /// Notes a panic: the stack has failed, and every socket is to know it.
-    fn report(&self, thread: &str, panic: Box<dyn Any + Send>) {
-        self.panics.lock().push(format!("the thread {thread} panicked: {}", panic_text(&*panic)));
-        self.health.worsen(Status::Failed);
-        self.transport.post(transport::Message::FailAll(Failure::StackFailed));
-    }
-
-    fn outcome(&self) -> io::Result<()> {
-        let panics = std::mem::take(&mut *self.panics.lock());
-        if panics.is_empty() { Ok(()) } else { Err(io::Error::other(panics.join("; "))) }
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "for a reason that is no text",
+            || is(self.receive.as_ref().map(|thread| thread.thread().id()))
+            || [&self.network, &self.link].iter().any(|thread| is(thread.as_ref().map(|thread| thread.thread().id())))
     }
 }
 
@@ -357,30 +377,11 @@ fn named<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'stati
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// Runs `body`; a panic ends it, and the stack with it. True if there was none.
-fn guarded(thread: &str, trouble: &Trouble, body: impl FnOnce()) -> bool {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(()) => true,
-        Err(panic) => {
-            trouble.report(thread, panic);
-            false
-        }
-    }
-}
-
-fn drive<L: Stage, X: Extra<L::Message>>(thread: &str, looper: &mut LayerLoop<L, X>, trouble: &Trouble) -> bool
-where
-    L::Message: Message,
-{
-    guarded(thread, trouble, || looper.run())
-}
-
-/// Drives the transport layer; however it ends, no socket is left waiting. Gives the layer back, for the ports that it holds, unless it panicked.
-fn drive_transport(mut looper: LayerLoop<Transport, DirtyReader>, marks: &DirtyList, trouble: &Trouble) -> Option<Transport> {
+/// However the transport layer ends, no socket is left waiting. Gives the layer back, for the ports that it holds, unless it panicked.
+fn end_transport(mut looper: LayerLoop<Transport, DirtyReader>, sound: bool, marks: &DirtyList, trouble: &Trouble) -> Option<Transport> {
     let reins = looper.reins.clone();
-    let sound = drive("hopline-transport", &mut looper, trouble);
     let failure = if sound { Failure::Aborted } else { Failure::StackFailed };
-    let told = guarded("hopline-transport", trouble, || looper.last_message(transport::Message::FailAll(failure)));
+    let told = guarded(TRANSPORT, trouble, || looper.last_message(transport::Message::FailAll(failure)));
     marks.close(failure);
     looper.extra.fail_rest(failure);
     reins.report_quiet();
@@ -403,7 +404,7 @@ mod tests {
     use crate::link::Cast;
     use crate::network::Delivery;
     use crate::packet::{Account, Guard, Packet};
-    use crate::pipeline::handoff::Refusal;
+    use crate::pipeline::inbox::Refusal;
     use crate::wire::Protocol;
     use std::net::{IpAddr, Ipv4Addr};
 

@@ -29,7 +29,7 @@ pub struct StackBuilder {
     name_servers: Vec<IpAddr>,
     mtu: Option<usize>,
     mode: AddressMode,
-    handoff: Handoff,
+    handoff: Option<Handoff>,
     config: Config,
     ports: Option<Arc<dyn PortProvider>>,
     resolve: Option<Arc<dyn Resolve>>,
@@ -103,9 +103,9 @@ impl StackBuilder {
         self.device(device).ports(ports)
     }
 
-    /// How messages get from one layer to the next.
+    /// How messages get from one layer to the next, whatever the configuration says.
     pub fn handoff(mut self, handoff: Handoff) -> StackBuilder {
-        self.handoff = handoff;
+        self.handoff = Some(handoff);
         self
     }
 
@@ -171,7 +171,6 @@ impl StackBuilder {
         let device = self.device.take().ok_or_else(|| invalid("a stack needs a device"))?;
         let properties = device.properties();
         let topology = Arc::new(self.topology(&properties)?);
-        let Handoff::Queue = self.handoff;
         let random = self.seed.map_or_else(SecretRandom::from_os, |seed| Ok(SecretRandom::from_seed(seed)))?;
         let config = Arc::new(self.effective_config());
         let inboxes = Inboxes::new(&config.pipeline);
@@ -230,9 +229,10 @@ impl StackBuilder {
         })
     }
 
-    /// An address that is the host's as well is the host's to answer ARP for and to announce.
+    /// What was chosen outside the configuration; an address that is the host's as well is the host's to answer ARP for and to announce.
     fn effective_config(&self) -> Config {
         let mut config = self.config.clone();
+        config.pipeline.handoff = self.handoff.unwrap_or(config.pipeline.handoff);
         if self.mode == AddressMode::Shared {
             config.link.answer = false;
             config.link.announce = false;

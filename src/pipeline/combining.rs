@@ -1,0 +1,361 @@
+//! `handoff: combining`: whoever brings a message runs the layer, if nobody else is at it.
+//!
+//! Owns the lock of each layer and the rules by which it is taken. Refuses to wait for one: a failed attempt leaves the message to whoever holds the
+//! lock. The messages still go through the inboxes, so that their order is that of the queue; what is saved is the waking of threads.
+//!
+//! 1. An inbox is read, and its layer run, only under that layer's lock: first the lock, then the message. What comes of it is pushed into the next
+//!    inboxes while the lock is still held. So nothing overtakes.
+//! 2. Under a layer's lock nothing is run and nobody waited for. A layer whose inbox got something meanwhile is noted, and visited after the lock's
+//!    release ([`Works::carry`]). Programs are woken after it, too.
+//! 3. Whoever finds the lock taken goes: the holder looks into the inbox again after the release. Both sides have a sequentially consistent fence between
+//!    their write (push, release) and their read (lock, inbox): of a pusher and a holder at the same time, at least one sees the other's. The fences are
+//!    explicit because an attempt at a lock that fails is no more than a relaxed load.
+//! 4. Only a layer's own thread ever waits for its lock, and then it holds nothing. It sleeps until the deadline that the layer had when it went to
+//!    sleep; a run that brings an earlier one calls it, and so does one that has more to do than its quota.
+//!
+//! A panic inside a layer ends at the run, whoever's thread that is; the stack fails as if it had been in the layer's own.
+
+use super::handoff::Attendant;
+use super::inbox::Entry;
+use super::layer_loop::{Extra, LayerLoop};
+use super::messages::{Message, Stage};
+use super::trouble::Trouble;
+use crate::layer::Notify;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+/// Messages that a program's thread handles in one layer before it leaves the rest to the layer's thread: a call must not last as long as others send.
+const PROGRAM_QUOTA: usize = 8;
+/// Layers visited in a row before what is left is left to their threads.
+const VISITS: usize = 16;
+
+thread_local! {
+    /// The layers in whose run this thread is, and which of them have got something meanwhile. Without a destructor: a program's thread may drop a socket
+    /// at its very end.
+    static INSIDE: Cell<Option<Inside>> = const { Cell::new(None) };
+    /// How many messages this thread handles at once for others.
+    static QUOTA: Cell<usize> = const { Cell::new(PROGRAM_QUOTA) };
+}
+
+#[derive(Copy, Clone)]
+struct Inside {
+    /// By its address.
+    works: usize,
+    due: Due,
+}
+
+/// A set of layers whose inboxes have got something.
+#[derive(Copy, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Due(u8);
+
+impl Due {
+    fn add(self, index: usize) -> Due {
+        Due(self.0 | 1 << index)
+    }
+
+    fn and(self, other: Due) -> Due {
+        Due(self.0 | other.0)
+    }
+
+    /// The lowest one, and the others.
+    fn split(self) -> Option<(usize, Due)> {
+        (self.0 != 0).then(|| (self.0.trailing_zeros() as usize, Due(self.0 & (self.0 - 1))))
+    }
+}
+
+/// From now on the current thread, which is one of the pipeline's, handles as many messages at once as a layer's own thread.
+pub(crate) fn set_quota(messages: usize) {
+    QUOTA.set(messages);
+}
+
+/// The layers of one stack, the one at the device first.
+#[derive(Default)]
+pub(crate) struct Works {
+    stations: OnceLock<Vec<Arc<dyn Visit>>>,
+}
+
+/// Attends one layer. The works hold the layers, and those the way here: so this does not hold the works.
+struct Attention {
+    works: Weak<Works>,
+    index: usize,
+}
+
+/// A layer that anybody may run, behind its lock.
+pub(crate) struct Station<L: Stage, X, W = Narrow> {
+    thread: &'static str,
+    entry: Entry<L::Message>,
+    bench: Mutex<Bench<L, X>>,
+    trouble: Arc<Trouble>,
+    /// The address of the works that this is part of.
+    works: usize,
+    windows: W,
+}
+
+struct Bench<L: Stage, X> {
+    /// Gone once its thread has ended.
+    looper: Option<LayerLoop<L, X>>,
+    /// A run panicked: the layer is not run again.
+    has_failed: bool,
+    /// Until when the layer's thread sleeps.
+    armed: Option<Instant>,
+}
+
+/// What a run brought.
+#[derive(Default)]
+struct Outcome {
+    messages: usize,
+    due: Due,
+    wakes: SmallVec<[Arc<dyn Notify>; 16]>,
+    /// The layer's thread has to look.
+    calls: bool,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// What the works need of a station, whatever its layer.
+pub(crate) trait Visit: Send + Sync {
+    /// Runs the layer until its inbox is empty, somebody else does, or `quota` is used up. Called without any lock.
+    fn visit(&self, quota: usize) -> Due;
+    /// Has the layer's own thread look.
+    fn call(&self);
+    /// From now on `attendant` sees to what is put into the layer's inbox.
+    fn set_attendant(&self, attendant: Arc<dyn Attendant>);
+    /// Drops the layer, whose thread has ended or never began.
+    fn clear(&self);
+}
+
+/// Where a thread may be held up, for tests that look for what then goes wrong.
+pub(crate) trait Windows: Send + Sync {
+    /// The thread passes a place at which another one may come between.
+    fn pass(&self, _window: Window) {}
+}
+
+/// Places at which another thread may come between.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    /// A message is pushed, the lock not tried yet.
+    Pushed,
+    /// A run is done, the lock not released yet.
+    Running,
+    /// The lock is released, the inbox not looked into again.
+    Released,
+    /// The layer's thread has found nothing to do, and has not said that it sleeps.
+    Sleeping,
+}
+
+/// Nobody is held up.
+pub(crate) struct Narrow;
+
+impl Windows for Narrow {}
+
+impl Works {
+    /// Puts the stations in place, the one at the device first, and attends their entries from now on.
+    pub(crate) fn open(self: &Arc<Works>, stations: Vec<Arc<dyn Visit>>) {
+        for (index, station) in stations.iter().enumerate() {
+            station.set_attendant(Arc::new(Attention { works: Arc::downgrade(self), index }));
+        }
+        let first = self.stations.set(stations).is_ok();
+        debug_assert!(first, "works are opened once");
+    }
+
+    /// Visits the layers that are due, the lowest one first, and those that become due by it.
+    fn carry(&self, mut due: Due) {
+        let quota = QUOTA.get();
+        for _ in 0..VISITS {
+            let Some((index, rest)) = due.split() else { return };
+            due = self.station(index).map_or(rest, |station| rest.and(station.visit(quota)));
+        }
+        while let Some((index, rest)) = due.split() {
+            self.call(index);
+            due = rest;
+        }
+    }
+
+    /// Drops what is left of the layers.
+    pub(crate) fn clear(&self) {
+        self.stations.get().into_iter().flatten().for_each(|station| station.clear());
+    }
+
+    fn call(&self, index: usize) {
+        if let Some(station) = self.station(index) {
+            station.call();
+        }
+    }
+
+    fn station(&self, index: usize) -> Option<&Arc<dyn Visit>> {
+        self.stations.get()?.get(index)
+    }
+
+    fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl Attendant for Attention {
+    fn attend(&self) {
+        match INSIDE.get() {
+            Some(inside) if inside.works == self.works.as_ptr().addr() => {
+                INSIDE.set(Some(Inside { due: inside.due.add(self.index), ..inside }));
+            }
+            // In the run of another stack's layer: nothing may be run here.
+            Some(_) => self.works.upgrade().iter().for_each(|works| works.call(self.index)),
+            None => self.works.upgrade().iter().for_each(|works| works.carry(Due::default().add(self.index))),
+        }
+    }
+}
+
+impl<L: Stage, X: Extra<L::Message>, W: Windows> Station<L, X, W>
+where
+    L::Message: Message,
+{
+    /// A station of `works` for the layer behind `entry`. `thread` is the name of the layer's thread, for reports of its panic.
+    pub(crate) fn new(
+        thread: &'static str,
+        entry: Entry<L::Message>,
+        looper: LayerLoop<L, X>,
+        trouble: Arc<Trouble>,
+        works: &Works,
+        windows: W,
+    ) -> Arc<Station<L, X, W>> {
+        let bench = Mutex::new(Bench { looper: Some(looper), has_failed: false, armed: None });
+        Arc::new(Station { thread, entry, bench, trouble, works: works.identity(), windows })
+    }
+
+    /// What the layer's own thread does: its timers, what is more than the others' quota, and its end. Gives the layer back; `false` if it has panicked.
+    pub(crate) fn serve(&self, works: &Works) -> Option<(LayerLoop<L, X>, bool)> {
+        let mut was_woken = false;
+        loop {
+            let mut bench = self.bench.lock();
+            bench.count_wakeup(was_woken);
+            if bench.is_over() {
+                let sound = !bench.has_failed;
+                return bench.looper.take().map(|looper| (looper, sound));
+            }
+            let outcome = self.run(&mut bench, QUOTA.get());
+            let until = bench.arm();
+            drop(bench);
+            // Also what was pushed by those who found the lock taken, before anything else is visited.
+            let due = self.finish(outcome).and(self.visit(QUOTA.get()));
+            works.carry(due);
+            self.windows.pass(Window::Sleeping);
+            was_woken = self.entry.bell().sleep(until, || !self.entry.is_empty());
+        }
+    }
+
+    /// One run under the lock, whoever's thread this is.
+    fn run(&self, bench: &mut Bench<L, X>, quota: usize) -> Outcome {
+        let Bench { looper: Some(looper), has_failed: has_failed @ false, .. } = bench else { return Outcome::default() };
+        INSIDE.set(Some(Inside { works: self.works, due: Due::default() }));
+        let result = catch_unwind(AssertUnwindSafe(|| looper.turn(None, quota)));
+        let due = INSIDE.take().map(|inside| inside.due).unwrap_or_default();
+        let mut outcome = Outcome { due, ..Outcome::default() };
+        outcome.wakes.extend(looper.out.wakes.drain(..));
+        match result {
+            Ok(messages) => outcome.messages = messages,
+            Err(panic) => {
+                (*has_failed, outcome.panic) = (true, Some(panic));
+            }
+        }
+        outcome.calls = looper.has_left_over();
+        self.windows.pass(Window::Running);
+        outcome
+    }
+
+    /// What follows a run, without any lock.
+    fn finish(&self, outcome: Outcome) -> Due {
+        let Outcome { messages: _, due, wakes, calls, panic } = outcome;
+        wakes.iter().for_each(|waiting| waiting.notify());
+        if calls {
+            self.entry.call();
+        }
+        if let Some(panic) = panic {
+            self.trouble.report(self.thread, panic);
+            self.entry.call();
+        }
+        self.windows.pass(Window::Released);
+        due
+    }
+}
+
+impl<L: Stage, X: Extra<L::Message>> Bench<L, X>
+where
+    L::Message: Message,
+{
+    fn is_over(&self) -> bool {
+        self.has_failed || self.looper.as_ref().is_none_or(LayerLoop::is_finished)
+    }
+
+    fn sleeps_until(&self) -> Option<Instant> {
+        self.looper.as_ref().and_then(LayerLoop::sleeps_until)
+    }
+
+    /// The layer's thread is about to sleep: until when.
+    fn arm(&mut self) -> Option<Instant> {
+        self.armed = self.sleeps_until();
+        self.armed
+    }
+
+    /// Whether the layer's thread sleeps for longer than the layer wants it to.
+    fn arm_earlier(&mut self) -> bool {
+        let until = self.sleeps_until();
+        let is_earlier = until.is_some_and(|until| self.armed.is_none_or(|armed| until < armed));
+        if is_earlier {
+            self.armed = until;
+        }
+        is_earlier
+    }
+
+    fn count_wakeup(&self, was_woken: bool) {
+        if let Some(looper) = self.looper.as_ref().filter(|_| was_woken) {
+            looper.count_wakeup();
+        }
+    }
+}
+
+impl<L: Stage, X: Extra<L::Message>, W: Windows> Visit for Station<L, X, W>
+where
+    L::Message: Message,
+{
+    fn visit(&self, quota: usize) -> Due {
+        let (mut due, mut left) = (Due::default(), quota);
+        loop {
+            self.windows.pass(Window::Pushed);
+            // Pairs with the other's: of the release of the lock here, and of the push before.
+            fence(Ordering::SeqCst);
+            if self.entry.is_empty() {
+                return due;
+            }
+            if left == 0 {
+                self.entry.call();
+                return due;
+            }
+            let Some(mut bench) = self.bench.try_lock() else { return due };
+            if bench.has_failed || bench.looper.is_none() {
+                return due;
+            }
+            let mut outcome = self.run(&mut bench, left);
+            outcome.calls |= bench.arm_earlier();
+            drop(bench);
+            // A turn that found nothing but a kick counts as well: this ends.
+            left = left.saturating_sub(outcome.messages.max(1));
+            due = due.and(self.finish(outcome));
+        }
+    }
+
+    fn call(&self) {
+        self.entry.call();
+    }
+
+    fn set_attendant(&self, attendant: Arc<dyn Attendant>) {
+        self.entry.set_attendant(attendant);
+    }
+
+    fn clear(&self) {
+        drop(self.bench.lock().looper.take());
+    }
+}
