@@ -8,7 +8,7 @@ use hopline::counters::Counters;
 use hopline::device::virtual_link::{LinkOptions, pair};
 use hopline::layer::DropReason;
 use hopline::random::PublicRandom;
-use hopline::socket::{Event, Interest, Poller, Stack, TcpListener, TcpStream};
+use hopline::socket::{Event, Handoff, Interest, Poller, Stack, TcpListener, TcpStream};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -391,7 +391,8 @@ fn little_credit_slows_but_loses_nothing() {
         theirs.read_to_end(&mut received).unwrap();
         assert!(received == message);
     });
-    assert!(server.counters().device.credit_stalls.get() > 0);
+    // By combining, who reads a packet brings it to its socket before reading the next: credit returns before it is missed.
+    assert!(server.counters().device.credit_stalls.get() > 0 || handoff::current() == Handoff::Combining);
     assert_nothing_lost(server.counters());
 }
 

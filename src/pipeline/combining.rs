@@ -261,7 +261,7 @@ where
                 (*has_failed, outcome.panic) = (true, Some(panic));
             }
         }
-        outcome.calls = looper.has_left_over();
+        outcome.calls = looper.has_left_over() || looper.is_finished();
         self.windows.pass(Window::Running);
         outcome
     }
@@ -359,3 +359,7 @@ where
         drop(self.bench.lock().looper.take());
     }
 }
+
+#[cfg(test)]
+#[path = "combining_tests.rs"]
+mod tests;

@@ -104,10 +104,10 @@ fn messages_keep_their_order_and_come_in_bounded_batches() {
     for number in 0..20 {
         bench.entry.send(Test::Lent(number)).unwrap();
     }
-    bench.looper.turn();
+    bench.looper.step();
     assert_eq!(drain(&bench.up), (0..8).map(Test::Lent).collect::<Vec<_>>());
-    bench.looper.turn();
-    bench.looper.turn();
+    bench.looper.step();
+    bench.looper.step();
     assert_eq!(drain(&bench.up), (8..20).map(Test::Lent).collect::<Vec<_>>());
     assert_eq!(drain(&bench.down), (0..20).map(|number| Test::Own(2 * number)).collect::<Vec<_>>());
     assert_eq!((bench.looper.layer.batches, bench.counters.pipeline.messages.get()), (3, 20));
@@ -119,7 +119,7 @@ fn what_finds_no_room_is_dropped_and_only_the_counted_is_an_overflow() {
     for number in 0..5 {
         bench.entry.send(Test::Lent(number)).unwrap();
     }
-    bench.looper.turn();
+    bench.looper.step();
     assert_eq!(drain(&bench.up).len(), 3);
     assert_eq!(drain(&bench.down).len(), 2);
     assert_eq!(bench.counters.pipeline.inbox_overflows.get(), 2);
@@ -132,7 +132,7 @@ fn nothing_wakes_a_sleeping_loop_but_its_deadline() {
     let deadline = bench.looper.pace.clock.now() + Duration::from_millis(30);
     bench.looper.layer.deadline = Some(deadline);
     while bench.looper.layer.timers == 0 {
-        bench.looper.turn();
+        bench.looper.step();
     }
     assert!(bench.looper.pace.clock.now() >= deadline);
     assert_eq!((bench.looper.layer.timers, bench.counters.pipeline.link_wakeups.get()), (1, 1));

@@ -14,10 +14,15 @@ where
     /// Drives the layer until it is told to stop and has done what it had.
     pub(crate) fn run(&mut self) {
         while !self.is_finished() {
-            let first = self.next_message();
-            self.turn(first, self.pace.batch_messages);
-            self.wake_waiting();
+            self.step();
         }
+    }
+
+    /// One turn, after sleeping if there is nothing to do.
+    pub(crate) fn step(&mut self) {
+        let first = self.next_message();
+        self.turn(first, self.pace.batch_messages);
+        self.wake_waiting();
     }
 
     /// A message, after sleeping if there is nothing else to do.

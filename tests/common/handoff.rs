@@ -1,4 +1,7 @@
 //! Every test of a whole stack runs in each hand-off: the harness says in which one, and whoever starts a stack or a program asks here.
+//!
+//! Each test file is its own crate and uses its own part of this one.
+#![allow(dead_code, unused_imports, unused_macros, unreachable_pub, reason = "every test crate uses its own part")]
 
 use hopline::socket::Handoff;
 use std::cell::Cell;
@@ -16,24 +19,16 @@ pub fn current() -> Handoff {
     OF_THIS_THREAD.get().unwrap_or_else(|| Handoff::ALL[OF_ALL_THREADS.load(Ordering::SeqCst)])
 }
 
+/// From now on tests are about `handoff`, whatever their threads.
+pub fn set_for_all_threads(handoff: Handoff) {
+    let index = Handoff::ALL.iter().position(|each| *each == handoff);
+    OF_ALL_THREADS.store(index.unwrap_or_default(), Ordering::SeqCst);
+}
+
 /// Runs `test`, which starts its stacks on this thread, in one hand-off.
 pub fn in_handoff(handoff: Handoff, test: impl FnOnce()) {
     OF_THIS_THREAD.set(Some(handoff));
     test();
-}
-
-/// Runs the trials in one hand-off after the other, whatever their threads; exits if one failed.
-pub fn run_in_each(arguments: &libtest_mimic::Arguments, trials: impl Fn() -> Vec<libtest_mimic::Trial>) {
-    for (index, handoff) in Handoff::ALL.into_iter().enumerate() {
-        if !arguments.list {
-            println!("\nhandoff: {}", handoff.name());
-        }
-        OF_ALL_THREADS.store(index, Ordering::SeqCst);
-        libtest_mimic::run(arguments, trials()).exit_if_failed();
-        if arguments.list {
-            return;
-        }
-    }
 }
 
 /// Makes a test of each function in each hand-off: `queue::name` and `combining::name`.

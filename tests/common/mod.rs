@@ -3,11 +3,13 @@
 //! Each test file is its own crate and uses its own part of this one.
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "every test crate uses its own part")]
 
+pub mod handoff;
 pub mod namespace;
 
 pub use namespace::{Namespace, Process, veth};
 
-use libtest_mimic::{Failed, Trial};
+use hopline::socket::Handoff;
+use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -40,6 +42,18 @@ pub fn trial(name: &str, needs: &[Need], body: impl FnOnce() + Send + 'static) -
         Ok::<(), Failed>(())
     })
     .with_ignored_flag(missing.is_some())
+}
+
+/// Runs the trials in one hand-off after the other; exits if one failed.
+pub fn run_in_each_handoff(arguments: &Arguments, trials: impl Fn() -> Vec<Trial>) {
+    for handoff in Handoff::ALL {
+        if arguments.list {
+            return libtest_mimic::run(arguments, trials()).exit_if_failed();
+        }
+        println!("\nhandoff: {}", handoff.name());
+        handoff::set_for_all_threads(handoff);
+        libtest_mimic::run(arguments, trials()).exit_if_failed();
+    }
 }
 
 /// Whether a program of this name is in the path.

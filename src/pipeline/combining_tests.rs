@@ -1,0 +1,353 @@
+//! Three small layers in a row, and many threads that bring them messages: order under load, nothing left lying in lockstep, nothing lost without being
+//! counted, panics, timers. The windows in which threads can come between are wider here than in life.
+
+use super::*;
+use crate::counters::Counters;
+use crate::layer::{DropReason, Layer, Outbox};
+use crate::packet::Packet;
+use crate::pipeline::clock::RealClock;
+use crate::pipeline::health::{Health, Status};
+use crate::pipeline::inbox::{Entry, Inbox, inbox};
+use crate::pipeline::layer_loop::{EntryPort, Pace, Port, Reins};
+use crate::pipeline::messages::Share;
+use crate::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::thread;
+use std::time;
+
+/// Nothing here takes this long, and what is left lying lies for ever.
+const PATIENCE: time::Duration = time::Duration::from_secs(20);
+const LAYERS: usize = 3;
+
+/// What travels: from the first layer up to the last and out there, or the other way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Test {
+    Up {
+        from: u32,
+        number: u64,
+    },
+    Down {
+        from: u32,
+        number: u64,
+    },
+    /// Arms a timer so many microseconds from now; when it is due, a message leaves upwards.
+    Timer {
+        micros: u64,
+    },
+    Panic,
+}
+
+impl Message for Test {
+    fn share(&self) -> Share {
+        Share::Own
+    }
+
+    fn into_packet(self) -> Option<Packet> {
+        Some(Packet::default())
+    }
+}
+
+/// Passes on what comes.
+#[derive(Default)]
+struct PassOn {
+    timer: Option<Instant>,
+}
+
+impl Layer for PassOn {
+    type Message = Test;
+    type Up = Test;
+    type Down = Test;
+
+    fn handle(&mut self, now: Instant, message: Test, out: &mut Outbox<Test, Test>) {
+        match message {
+            Test::Up { .. } => out.up.push_back(message),
+            Test::Down { .. } => out.down.push_back(message),
+            Test::Timer { micros } => self.timer = Some(now + Duration::from_micros(micros)),
+            Test::Panic => panic!("as told"),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    fn run_timers(&mut self, _now: Instant, out: &mut Outbox<Test, Test>) {
+        self.timer = None;
+        out.up.push_back(Test::Up { from: 0, number: 0 });
+    }
+}
+
+impl Stage for PassOn {}
+
+/// Where messages leave: counts them, and those that came before an earlier one of the same sender.
+#[derive(Default)]
+struct Sink {
+    arrived: AtomicU64,
+    reordered: AtomicU64,
+}
+
+struct SinkPort {
+    sink: Arc<Sink>,
+    next: Vec<u64>,
+}
+
+impl Port<Test> for SinkPort {
+    fn carry(&mut self, messages: &mut VecDeque<Test>, _refuse: &mut dyn FnMut(DropReason, Packet)) {
+        for message in messages.drain(..) {
+            if let Test::Up { from, number } | Test::Down { from, number } = message {
+                let next = &mut self.next[from as usize];
+                self.sink.reordered.fetch_add(u64::from(number < *next), Ordering::Relaxed);
+                *next = number + 1;
+                self.sink.arrived.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// Holds threads up at one place, by turns: so long that another thread gets through the code around it.
+#[derive(Clone)]
+struct Wide {
+    at: &'static [Window],
+    passed: Arc<AtomicU32>,
+}
+
+impl Windows for Wide {
+    fn pass(&self, window: Window) {
+        if self.at.contains(&window) && self.passed.fetch_add(1, Ordering::Relaxed) % 3 == 0 {
+            let until = time::Instant::now() + time::Duration::from_micros(2);
+            while time::Instant::now() < until {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}
+
+/// Three layers with their threads.
+struct Line {
+    works: Arc<Works>,
+    entries: Vec<Entry<Test>>,
+    counters: Arc<Counters>,
+    health: Arc<Health>,
+    up: Arc<Sink>,
+    down: Arc<Sink>,
+    reins: Vec<Arc<Reins>>,
+    threads: Vec<thread::JoinHandle<bool>>,
+}
+
+impl Line {
+    fn start(places: usize, at: &'static [Window]) -> Line {
+        let (entries, inboxes): (Vec<_>, Vec<_>) = (0..LAYERS).map(|_| inbox(0, places)).unzip();
+        let mut line = Line {
+            works: Arc::default(),
+            entries,
+            counters: Arc::default(),
+            health: Arc::default(),
+            up: Arc::default(),
+            down: Arc::default(),
+            reins: (0..LAYERS).map(|_| Arc::default()).collect(),
+            threads: Vec::new(),
+        };
+        let (transport, _) = inbox(0, 0);
+        let trouble = Trouble::new(line.health.clone(), transport);
+        let windows = Wide { at, passed: Arc::default() };
+        let stations: Vec<_> = inboxes
+            .into_iter()
+            .enumerate()
+            .map(|(index, inbox)| {
+                let (entry, looper) = (line.entries[index].clone(), line.looper(index, inbox));
+                Station::new("test", entry, looper, trouble.clone(), &line.works, windows.clone())
+            })
+            .collect();
+        line.works.open(stations.iter().map(|station| station.clone() as Arc<dyn Visit>).collect());
+        line.threads = stations.into_iter().map(|station| line.spawn(station)).collect();
+        line
+    }
+
+    fn spawn(&self, station: Arc<Station<PassOn, (), Wide>>) -> thread::JoinHandle<bool> {
+        let works = self.works.clone();
+        thread::spawn(move || {
+            set_quota(64);
+            station.serve(&works).is_some_and(|(_, sound)| sound)
+        })
+    }
+
+    fn looper(&self, index: usize, inbox: Inbox<Test>) -> LayerLoop<PassOn, ()> {
+        LayerLoop {
+            layer: PassOn::default(),
+            inbox,
+            extra: (),
+            out: Outbox::new(self.counters.clone()),
+            up: self.port(index.checked_add(1), &self.up),
+            down: self.port(index.checked_sub(1), &self.down),
+            pace: Pace { clock: RealClock::start(), batch_messages: 64, wakeups: |counters| &counters.pipeline.link_wakeups },
+            reins: self.reins[index].clone(),
+        }
+    }
+
+    fn port(&self, next: Option<usize>, sink: &Arc<Sink>) -> Box<dyn Port<Test>> {
+        match next.and_then(|next| self.entries.get(next)) {
+            Some(entry) => Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone() }),
+            None => Box::new(SinkPort { sink: sink.clone(), next: vec![0; 64] }),
+        }
+    }
+
+    /// Sends into the lowest or the topmost layer; false if that took no more.
+    fn send(&self, message: Test) -> bool {
+        let index = if matches!(message, Test::Down { .. }) { LAYERS - 1 } else { 0 };
+        self.entries[index].send(message).is_ok()
+    }
+
+    fn arrived(&self) -> u64 {
+        self.up.arrived.load(Ordering::SeqCst) + self.down.arrived.load(Ordering::SeqCst)
+    }
+
+    fn dropped(&self) -> u64 {
+        self.counters.dropped(DropReason::InboxFull).get()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, count: u64) {
+        let deadline = time::Instant::now() + PATIENCE;
+        while self.arrived() + self.dropped() < count {
+            assert!(
+                time::Instant::now() < deadline,
+                "{} of {count} arrived, {} were dropped: the rest lies somewhere",
+                self.arrived(),
+                self.dropped()
+            );
+            thread::yield_now();
+        }
+    }
+
+    fn stop(&mut self) -> Vec<bool> {
+        for (reins, entry) in self.reins.iter().zip(&self.entries) {
+            reins.stop(time::Instant::now() + PATIENCE);
+            entry.summon();
+        }
+        self.threads.drain(..).map(|thread| thread.join().unwrap()).collect()
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.stop();
+        self.works.clear();
+    }
+}
+
+/// Many senders at both ends, none of which waits for anything. Places are few, so that some of it is dropped, and counted.
+fn under_load(places: usize, at: &'static [Window]) {
+    const SENDERS: u32 = 4;
+    const EACH: u64 = 20_000;
+    let line = Line::start(places, at);
+    let sent: u64 = thread::scope(|scope| {
+        let send = |from| {
+            let line = &line;
+            move || {
+                let message = |number| if from % 2 == 0 { Test::Up { from, number } } else { Test::Down { from, number } };
+                (0..EACH).filter(|&number| line.send(message(number))).count() as u64
+            }
+        };
+        let senders: Vec<_> = (0..SENDERS).map(|from| scope.spawn(send(from))).collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).sum()
+    });
+    line.wait_for(sent);
+    let reordered = [&line.up, &line.down].map(|sink| sink.reordered.load(Ordering::SeqCst));
+    assert_eq!((reordered, line.arrived() + line.dropped()), ([0, 0], sent));
+}
+
+#[test]
+fn order_is_kept_under_load() {
+    under_load(100_000, &[]);
+    under_load(100_000, &[Window::Running, Window::Released]);
+}
+
+#[test]
+fn what_finds_no_place_is_counted() {
+    under_load(16, &[Window::Pushed]);
+}
+
+/// Nobody sends again before everything has arrived: what is left lying is not found by what comes later.
+fn lockstep(rounds: u64, at: &'static [Window]) {
+    const SENDERS: u32 = 2;
+    let line = Line::start(64, at);
+    let round = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for from in 0..SENDERS {
+            let (line, round) = (&line, &round);
+            scope.spawn(move || {
+                for number in 0..rounds {
+                    let deadline = time::Instant::now() + PATIENCE;
+                    while round.load(Ordering::SeqCst) < number {
+                        // The other one has given up.
+                        assert!(time::Instant::now() < deadline);
+                        std::hint::spin_loop();
+                    }
+                    assert!(line.send(if from % 2 == 0 { Test::Up { from, number } } else { Test::Down { from, number } }));
+                    line.wait_for((number + 1) * u64::from(SENDERS));
+                    round.store(number + 1, Ordering::SeqCst);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_lying_in_lockstep() {
+    lockstep(20_000, &[]);
+}
+
+#[test]
+fn nothing_is_left_lying_where_the_lock_is_found_taken() {
+    lockstep(20_000, &[Window::Running]);
+    lockstep(10_000, &[Window::Pushed, Window::Released]);
+}
+
+/// A timer armed by somebody else's run, which the layer's thread may be about to sleep without.
+#[test]
+fn a_timer_armed_by_another_thread_is_run_in_time() {
+    for at in [&[][..], &[Window::Sleeping]] {
+        let line = Line::start(8, at);
+        for round in 0..2_000 {
+            assert!(line.send(Test::Timer { micros: round % 7 }));
+            line.wait_for(round + 1);
+        }
+    }
+}
+
+#[test]
+fn more_than_a_quota_is_left_to_the_layers_thread() {
+    let line = Line::start(1_000, &[]);
+    for number in 0..500 {
+        line.entries[0].push(Test::Up { from: 0, number }).unwrap();
+    }
+    line.entries[0].ring();
+    line.wait_for(500);
+    assert_eq!(line.up.reordered.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_panic_ends_at_the_run_and_the_stack_has_failed() {
+    let mut line = Line::start(8, &[]);
+    assert!(line.send(Test::Panic), "the sender's thread goes on");
+    assert_eq!(line.health.status(), Status::Failed);
+    let deadline = time::Instant::now() + PATIENCE;
+    while line.entries[0].send(Test::Up { from: 0, number: 0 }).is_ok() {
+        assert!(time::Instant::now() < deadline, "the layer's inbox is still open");
+        thread::yield_now();
+    }
+    assert_eq!(line.stop(), [false, true, true]);
+    assert_eq!(line.arrived(), 0);
+}
+
+#[test]
+fn nobody_wakes_without_a_reason() {
+    let line = Line::start(8, &[]);
+    for number in 0..1_000 {
+        assert!(line.send(Test::Up { from: 0, number }));
+        line.wait_for(number + 1);
+    }
+    // The layers' threads began with one look; no message woke one, since each was brought to its end by its sender.
+    assert_eq!(line.counters.pipeline.link_wakeups.get(), 0);
+}
