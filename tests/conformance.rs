@@ -144,9 +144,12 @@ struct Ours {
 }
 
 impl Ours {
-    fn new() -> Ours {
+    fn new(handoff: hop::Handoff) -> Ours {
         let (left, right) = pair(LinkOptions::default());
-        let build = |device, address: &str| hop::Stack::builder().device(device).address(address.parse().unwrap()).seed(1).start().unwrap();
+        let build = |device, address: &str| {
+            let builder = hop::Stack::builder().device(device).address(address.parse().unwrap());
+            builder.handoff(handoff).seed(1).start().unwrap()
+        };
         Ours { client: build(left, "192.0.2.1/24"), server: build(right, "192.0.2.2/24") }
     }
 }
@@ -352,10 +355,13 @@ macro_rules! same {
             $(
                 #[test]
                 fn $program() {
-                    let (mut theirs, mut ours) = (Transcript::default(), Transcript::default());
+                    let mut theirs = Transcript::default();
                     super::$program(&Theirs, &mut theirs);
-                    super::$program(&Ours::new(), &mut ours);
-                    assert_eq!(ours.0, theirs.0);
+                    for handoff in hop::Handoff::ALL {
+                        let mut ours = Transcript::default();
+                        super::$program(&Ours::new(handoff), &mut ours);
+                        assert_eq!(ours.0, theirs.0, "{}", handoff.name());
+                    }
                 }
             )*
         }

@@ -1,5 +1,8 @@
 //! The bundled programs in the lab: no root, no network. What they print, and their exit codes.
 
+#[path = "common/handoff.rs"]
+mod handoff;
+
 use assert_cmd::Command;
 use hopline::app::lab::{body_hash, deterministic_bytes};
 use std::path::{Path, PathBuf};
@@ -11,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn program(name: &str) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin(name));
-    command.arg("--lab").timeout(PATIENCE).env_remove("SSLKEYLOGFILE");
+    command.args(["--lab", "--handoff", handoff::current().name()]).timeout(PATIENCE).env_remove("SSLKEYLOGFILE");
     command
 }
 
@@ -63,14 +66,12 @@ fn as_text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-#[test]
 fn the_page_is_printed_over_http_and_https() {
     for url in ["lab.test", "http://www.lab.test/", "https://lab.test/", "https://alias.lab.test/", "https://192.0.2.1/"] {
         assert!(succeeded(&curl(&[url])).contains("<h1>It works.</h1>"), "{url}");
     }
 }
 
-#[test]
 fn every_failure_has_curls_exit_code() {
     assert_exit(1, &["ftp://lab.test/"]);
     assert_exit(3, &["http://lab test/"]);
@@ -91,7 +92,6 @@ fn every_failure_has_curls_exit_code() {
     assert_exit(2, &["-x", "http://proxy.test/", "http://lab.test/"]);
 }
 
-#[test]
 fn a_certificate_from_elsewhere_is_refused_unless_it_does_not_matter() {
     let folder = Folder::new();
     let stranger = rcgen::generate_simple_self_signed(vec!["lab.test".to_owned()]).unwrap();
@@ -102,19 +102,16 @@ fn a_certificate_from_elsewhere_is_refused_unless_it_does_not_matter() {
     assert_exit(77, &["--cacert", "/no/such/file", "https://lab.test/"]);
 }
 
-#[test]
 fn a_host_that_is_not_there_is_a_connection_failure() {
     let output = curl(&["-m", "9", "http://dead.lab.test/"]);
     assert!(matches!(output.status.code(), Some(7 | 28)), "{output:?}");
 }
 
-#[test]
 fn silence_is_silent_and_errors_can_be_let_through() {
     assert_eq!(curl(&["-s", "http://nowhere.lab.test/"]).stderr, b"");
     assert!(text(&curl(&["-sS", "http://nowhere.lab.test/"]).stderr).contains("(6) Could not resolve host nowhere.lab.test"));
 }
 
-#[test]
 fn verbose_shows_each_step() {
     let steps = text(&curl(&["-v", "https://lab.test/"]).stderr);
     let expected = [
@@ -132,14 +129,12 @@ fn verbose_shows_each_step() {
     }
 }
 
-#[test]
 fn connections_are_used_again_for_further_urls() {
     let output = curl(&["-v", "https://lab.test/status/200", "https://lab.test/status/201"]);
     assert_eq!(succeeded(&output), "status 200\nstatus 201\n");
     assert_eq!(text(&output.stderr).matches("* Connected to").count(), 1);
 }
 
-#[test]
 fn headers_methods_and_data_are_what_was_asked_for() {
     let sent = succeeded(&curl(&["-H", "X-A: b", "-H", "Accept:", "-A", "me", "-e", "there", "-b", "a=b", "http://lab.test/headers"]));
     for line in ["x-a: b", "user-agent: me", "referer: there", "cookie: a=b"] {
@@ -155,7 +150,6 @@ fn headers_methods_and_data_are_what_was_asked_for() {
     assert_eq!(succeeded(&curl(&["http://lab.test/gzip"])), "This text was not compressed.\n");
 }
 
-#[test]
 fn headers_can_be_printed_with_the_page_or_alone() {
     let page = succeeded(&curl(&["-i", "http://lab.test/status/201"]));
     assert!(page.starts_with("HTTP/1.1 201") && page.ends_with("\r\n\r\nstatus 201\n"), "{page}");
@@ -163,7 +157,6 @@ fn headers_can_be_printed_with_the_page_or_alone() {
     assert_eq!((heads.matches("HTTP/1.1 302 Found").count(), heads.matches("HTTP/1.1 200 OK").count()), (2, 1), "{heads}");
 }
 
-#[test]
 fn redirects_are_followed_when_asked_and_cookies_go_along() {
     assert!(succeeded(&curl(&["http://lab.test/redirect/2"])).contains("Go on at /redirect/1"));
     let output = curl(&["-L", "-w", "%{num_redirects} %{http_code} %{url_effective}", "-o", "/dev/null", "http://lab.test/redirect/3"]);
@@ -174,7 +167,6 @@ fn redirects_are_followed_when_asked_and_cookies_go_along() {
     );
 }
 
-#[test]
 fn resolve_and_timeouts() {
     assert!(succeeded(&curl(&["--resolve", "www.elsewhere.test:80:192.0.2.1", "http://www.elsewhere.test/"])).contains("It works"));
     let started = Instant::now();
@@ -182,7 +174,6 @@ fn resolve_and_timeouts() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
-#[test]
 fn downloads_are_exact_over_a_link_that_loses_and_delays() {
     let folder = Folder::new();
     let file = folder.path("bytes");
@@ -191,7 +182,6 @@ fn downloads_are_exact_over_a_link_that_loses_and_delays() {
     assert!(std::fs::read(&file).unwrap() == expected(0, 2_000_000));
 }
 
-#[test]
 fn downloads_go_on_where_they_stopped() {
     let folder = Folder::new();
     let file = folder.path("bytes");
@@ -204,7 +194,6 @@ fn downloads_go_on_where_they_stopped() {
     assert_eq!(go_on("http://lab.test/status/200").status.code(), Some(33));
 }
 
-#[test]
 fn uploads_arrive_whole_from_files_and_pipes() {
     let folder = Folder::new();
     let data = expected(0, 700_000);
@@ -218,7 +207,6 @@ fn uploads_arrive_whole_from_files_and_pipes() {
     assert_eq!(succeeded(&posted), report);
 }
 
-#[test]
 fn files_are_named_by_us_or_by_the_url() {
     let folder = Folder::new();
     let status =
@@ -228,7 +216,6 @@ fn files_are_named_by_us_or_by_the_url() {
     assert_exit(23, &["-O", "http://lab.test/"]);
 }
 
-#[test]
 fn secrets_are_logged_in_a_private_file_when_asked() {
     let folder = Folder::new();
     let keys = folder.path("keys");
@@ -239,7 +226,6 @@ fn secrets_are_logged_in_a_private_file_when_asked() {
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&keys.metadata().unwrap().permissions()) & 0o777, 0o600);
 }
 
-#[test]
 fn logs_name_the_layer_and_obey_their_spec() {
     let log = text(&curl(&["--log", "tcp=trace,arp=debug", "http://lab.test/"]).stderr);
     assert!(log.contains("layer: tcp") && log.contains("layer: arp"), "{log}");
@@ -249,7 +235,6 @@ fn logs_name_the_layer_and_obey_their_spec() {
     assert_eq!(text(&wrong.stderr).lines().count(), 1);
 }
 
-#[test]
 fn captures_are_read_by_others() {
     let folder = Folder::new();
     let file = folder.path("lab.pcapng");
@@ -264,7 +249,6 @@ fn captures_are_read_by_others() {
     assert_eq!(curl(&["--capture", "/no/such/folder/x", "http://lab.test/"]).status.code(), Some(2));
 }
 
-#[test]
 fn what_cannot_start_says_so_in_one_line() {
     let bare = |arguments: &[&str]| {
         let output = Command::new(assert_cmd::cargo::cargo_bin("hopline-curl")).timeout(PATIENCE).args(arguments).output().unwrap();
@@ -276,7 +260,6 @@ fn what_cannot_start_says_so_in_one_line() {
     assert!(bare(&["--address", "192.0.2.7/24", "http://192.0.2.1/"]).contains("--interface"));
 }
 
-#[test]
 fn pings_are_counted_as_scripts_expect() {
     let output = succeeded(&ping(&["-c", "3", "-i", "0.1", "lab.test"]));
     assert!(output.starts_with("PING lab.test (192.0.2.1) 56(84) bytes of data.\n"), "{output}");
@@ -288,7 +271,6 @@ fn pings_are_counted_as_scripts_expect() {
     assert!(numeric.starts_with("PING 192.0.2.1 (192.0.2.1)") && !numeric.contains("icmp_seq"), "{numeric}");
 }
 
-#[test]
 fn pings_of_every_size_come_back() {
     for size in ["0", "1", "1472", "1473", "65507"] {
         let output = succeeded(&ping(&["-c", "1", "-W", "5", "-s", size, "192.0.2.1"]));
@@ -297,7 +279,6 @@ fn pings_of_every_size_come_back() {
     }
 }
 
-#[test]
 fn pings_that_are_not_answered_exit_1_and_errors_2() {
     let output = ping(&["-c", "1", "-W", "6", "dead.lab.test"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -311,7 +292,6 @@ fn pings_that_are_not_answered_exit_1_and_errors_2() {
     assert!(lines.contains("+1 errors, 100% packet loss") && text(&too_long.stderr).contains("local error: message too long"), "{lines}");
 }
 
-#[test]
 fn lost_pings_are_told() {
     let output = ping(&["-O", "-c", "20", "-i", "0.02", "-W", "0.3", "--lab-loss", "30", "--lab-seed", "3", "192.0.2.1"]);
     let lines = text(&output.stdout);
@@ -319,7 +299,6 @@ fn lost_pings_are_told() {
     assert!(lines.contains("no answer yet for icmp_seq=") && !lines.contains(" 0% packet loss"), "{lines}");
 }
 
-#[test]
 fn deadlines_and_floods_end() {
     let started = Instant::now();
     assert_eq!(ping(&["-w", "1", "-i", "0.1", "192.0.2.1"]).status.code(), Some(0));
@@ -335,12 +314,15 @@ fn unread(name: &str, arguments: &[&str], is_output: bool) -> Option<i32> {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut program = std::process::Command::new(assert_cmd::cargo::cargo_bin(name));
-    program.arg("--lab").args(arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    program
+        .args(["--lab", "--handoff", handoff::current().name()])
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
     let status = if is_output { program.stdout(writer).status() } else { program.stderr(writer).status() };
     status.unwrap().code()
 }
 
-#[test]
 fn programs_that_nobody_reads_end_as_others_do() {
     assert_eq!(unread("hopline-curl", &["-v", "http://lab.test/"], false), Some(0));
     assert_eq!(unread("hopline-curl", &["http://lab.test/"], true), Some(23));
@@ -348,10 +330,9 @@ fn programs_that_nobody_reads_end_as_others_do() {
 }
 
 #[cfg(unix)]
-#[test]
 fn an_interrupt_prints_the_summary() {
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("hopline-ping"))
-        .args(["--lab", "-i", "0.05", "192.0.2.1"])
+        .args(["--lab", "--handoff", handoff::current().name(), "-i", "0.05", "192.0.2.1"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -362,4 +343,34 @@ fn an_interrupt_prints_the_summary() {
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(rest.iter().any(|line| line.contains("packets transmitted")) && rest.iter().any(|line| line.starts_with("rtt ")), "{rest:?}");
+}
+
+handoff::in_each_handoff! {
+    the_page_is_printed_over_http_and_https,
+    every_failure_has_curls_exit_code,
+    a_certificate_from_elsewhere_is_refused_unless_it_does_not_matter,
+    a_host_that_is_not_there_is_a_connection_failure,
+    silence_is_silent_and_errors_can_be_let_through,
+    verbose_shows_each_step,
+    connections_are_used_again_for_further_urls,
+    headers_methods_and_data_are_what_was_asked_for,
+    headers_can_be_printed_with_the_page_or_alone,
+    redirects_are_followed_when_asked_and_cookies_go_along,
+    resolve_and_timeouts,
+    downloads_are_exact_over_a_link_that_loses_and_delays,
+    downloads_go_on_where_they_stopped,
+    uploads_arrive_whole_from_files_and_pipes,
+    files_are_named_by_us_or_by_the_url,
+    secrets_are_logged_in_a_private_file_when_asked,
+    logs_name_the_layer_and_obey_their_spec,
+    captures_are_read_by_others,
+    what_cannot_start_says_so_in_one_line,
+    pings_are_counted_as_scripts_expect,
+    pings_of_every_size_come_back,
+    pings_that_are_not_answered_exit_1_and_errors_2,
+    lost_pings_are_told,
+    deadlines_and_floods_end,
+    programs_that_nobody_reads_end_as_others_do,
+    #[cfg(unix)]
+    an_interrupt_prints_the_summary,
 }

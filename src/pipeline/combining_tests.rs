@@ -114,7 +114,7 @@ struct Wide {
 
 impl Windows for Wide {
     fn pass(&self, window: Window) {
-        if self.at.contains(&window) && self.passed.fetch_add(1, Ordering::Relaxed) % 3 == 0 {
+        if self.at.contains(&window) && self.passed.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
             let until = time::Instant::now() + time::Duration::from_micros(2);
             while time::Instant::now() < until {
                 std::hint::spin_loop();

@@ -33,12 +33,12 @@ pub fn in_handoff(handoff: Handoff, test: impl FnOnce()) {
 
 /// Makes a test of each function in each hand-off: `queue::name` and `combining::name`.
 macro_rules! in_each_handoff {
-    ($($test:ident,)*) => {
+    ($($(#[$attribute:meta])* $test:ident,)*) => {
         mod queue {
-            $(#[test] fn $test() { super::handoff::in_handoff(hopline::socket::Handoff::Queue, super::$test); })*
+            $($(#[$attribute])* #[test] fn $test() { super::handoff::in_handoff(hopline::socket::Handoff::Queue, super::$test); })*
         }
         mod combining {
-            $(#[test] fn $test() { super::handoff::in_handoff(hopline::socket::Handoff::Combining, super::$test); })*
+            $($(#[$attribute])* #[test] fn $test() { super::handoff::in_handoff(hopline::socket::Handoff::Combining, super::$test); })*
         }
     };
 }

@@ -1,6 +1,6 @@
 //! The networks of these tests: a kernel host, a Hopline host, and what lies between them.
 
-use crate::common::{Namespace, Need, veth};
+use crate::common::{Namespace, Need, handoff, veth};
 use hopline::config::Config;
 use hopline::device::linux::packet_socket::PacketSocket;
 use hopline::device::linux::tun_tap::TunTap;
@@ -95,8 +95,8 @@ impl Network {
         let kernel = Namespace::new("interop");
         let device = kernel.inside(|| open(name)?.offload(offload)).expect("the device is made");
         kernel.run(&format!("ip address add 192.0.2.1/24 dev {name}; ip link set {name} up"));
-        let stack =
-            kernel.inside(|| Stack::builder().device(device).address("192.0.2.2/24".parse().unwrap()).start()).expect("the stack starts");
+        let builder = Stack::builder().device(device).address("192.0.2.2/24".parse().unwrap()).handoff(handoff::current());
+        let stack = kernel.inside(|| builder.start()).expect("the stack starts");
         Network { stack, address: HOPLINE, kernel, others: Vec::new() }
     }
 
@@ -204,6 +204,7 @@ pub(crate) fn start_on_veth(namespace: &Namespace, offload: bool, address: &str,
     let start = || {
         let device = PacketSocket::open("h0")?.offload(offload).mac(OWN_MAC)?;
         let builder = Stack::builder().device(device).address(address.parse().unwrap()).config(config);
+        let builder = builder.handoff(handoff::current());
         match gateway {
             Some(gateway) => builder.gateway(IpAddr::V4(gateway)).start(),
             None => builder.start(),

@@ -56,8 +56,8 @@ fn main() {
         captures::trials,
         processes::trials,
     ];
-    let trials: Vec<libtest_mimic::Trial> = files.iter().flat_map(|trials| trials()).collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let trials = || -> Vec<libtest_mimic::Trial> { files.iter().flat_map(|trials| trials()).collect() };
+    common::run_in_each_handoff(&arguments, trials);
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,6 +1,6 @@
 //! What is left on a host when a program ends: nothing. Shared-address mode, whose guards are the only things that could stay.
 
-use crate::common::{Namespace, Need, Process, trial, veth, wait_until};
+use crate::common::{Namespace, Need, Process, handoff, trial, veth, wait_until};
 use crate::paths::snmp;
 use libtest_mimic::Trial;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ fn ends_by(program: &str, signal: &str) {
     let (server, own) = (Namespace::new("interop"), Namespace::new("interop"));
     veth((&server, "k0", Some("192.0.2.1/24")), (&own, "h0", Some("192.0.2.2/24")));
     let listener = server.inside(|| std::net::TcpListener::bind("192.0.2.1:80")).unwrap();
-    let mut curl = own.spawn(program, &["-s", "http://192.0.2.1/endless", "-o", "/dev/null"]);
+    let mut curl = own.spawn(program, &["-s", "--handoff", handoff::current().name(), "http://192.0.2.1/endless", "-o", "/dev/null"]);
     let mut connection = begin_endless_reply(listener);
     assert!(guards(&own) > 0, "no guard holds the port:\n{}", own.run("ss -Hltun"));
     send_signal(&curl, signal);

@@ -1,7 +1,9 @@
 //! `hopline-curl` and `hopline-ping` against servers that nobody here wrote: nginx with TLS 1.3 and dnsmasq, in a namespace behind a veth.
 
 use crate::common::Need::{Namespaces, Program};
-use crate::common::{Namespace, Process, assert_capture_is_clean, trial, tshark, veth, wait_until};
+use crate::common::{
+    Namespace, Process, assert_capture_is_clean, handoff, run_in_each_handoff, trial, tshark, veth, wait_until,
+};
 use hopline::app::lab::deterministic_bytes;
 use libtest_mimic::Arguments;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -25,17 +27,19 @@ pub(crate) fn main() {
     let mut arguments = Arguments::from_args();
     // Two processors carry both ends of each transfer.
     arguments.test_threads = Some(1);
-    let trials = vec![
-        trial("a_big_file_arrives_exact_on_the_hosts_own_address", &web, shared_big_file),
-        trial("a_shared_address_leaves_no_reset_and_nothing_malformed_on_the_wire", &captured, shared_capture),
-        trial("a_big_file_arrives_exact_on_an_address_of_our_own", &web, || own_big_file(false)),
-        trial("a_big_file_arrives_exact_on_an_own_address_of_a_forwarding_host", &web, || own_big_file(true)),
-        trial("a_hundred_connections_need_few_descriptors", &web, hundred_fetches),
-        trial("a_rejecting_firewall_is_named", &firewall, rejecting_firewall),
-        trial("an_interrupted_program_leaves_nothing_behind", &web, interrupted),
-        trial("pings_from_both_address_modes_are_answered", &web, pings),
-    ];
-    libtest_mimic::run(&arguments, trials).exit();
+    let trials = || {
+        vec![
+            trial("a_big_file_arrives_exact_on_the_hosts_own_address", &web, shared_big_file),
+            trial("a_shared_address_leaves_no_reset_and_nothing_malformed_on_the_wire", &captured, shared_capture),
+            trial("a_big_file_arrives_exact_on_an_address_of_our_own", &web, || own_big_file(false)),
+            trial("a_big_file_arrives_exact_on_an_own_address_of_a_forwarding_host", &web, || own_big_file(true)),
+            trial("a_hundred_connections_need_few_descriptors", &web, hundred_fetches),
+            trial("a_rejecting_firewall_is_named", &firewall, rejecting_firewall),
+            trial("an_interrupted_program_leaves_nothing_behind", &web, interrupted),
+            trial("pings_from_both_address_modes_are_answered", &web, pings),
+        ]
+    };
+    run_in_each_handoff(&arguments, trials);
 }
 
 /// A host with a server as its neighbour.
@@ -66,7 +70,8 @@ impl Net {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
         let program = env!("CARGO_BIN_EXE_hopline-curl");
         self.host.try_run(&format!(
-            "{first} exec timeout 120 {program} -sS --dns {SERVER} --cacert {} {}",
+            "{first} exec timeout 120 {program} --handoff {} -sS --dns {SERVER} --cacert {} {}",
+            handoff::current().name(),
             self.path("ca.pem").display(),
             quoted.join(" ")
         ))
@@ -213,7 +218,10 @@ fn interrupted() {
     let sockets = || net.host.run("ss -Htuan; ss -Ha0");
     let before = sockets();
     for signal in ["INT", "TERM", "KILL"] {
-        let ping = net.host.spawn(env!("CARGO_BIN_EXE_hopline-ping"), &["--interface", "eth0", "-i", "0.2", SERVER]);
+        let ping = net.host.spawn(
+            env!("CARGO_BIN_EXE_hopline-ping"),
+            &["--handoff", handoff::current().name(), "--interface", "eth0", "-i", "0.2", SERVER],
+        );
         wait_until("the packet socket", || sockets() != before);
         std::thread::sleep(Duration::from_millis(300));
         net.host.run(&format!("kill -{signal} {}", ping.id()));
@@ -226,7 +234,8 @@ fn interrupted() {
 fn pings() {
     let net = Net::new();
     let ping = |arguments: &str| {
-        let output = net.host.try_run(&format!("timeout 30 {} -c 3 -i 0.1 {arguments} {SERVER}", env!("CARGO_BIN_EXE_hopline-ping")));
+        let (program, handoff) = (env!("CARGO_BIN_EXE_hopline-ping"), handoff::current().name());
+        let output = net.host.try_run(&format!("timeout 30 {program} --handoff {handoff} -c 3 -i 0.1 {arguments} {SERVER}"));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             text.contains("3 packets transmitted, 3 received, 0% packet loss"),
