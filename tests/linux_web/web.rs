@@ -1,9 +1,7 @@
 //! `hopline-curl` and `hopline-ping` against servers that nobody here wrote: nginx with TLS 1.3 and dnsmasq, in a namespace behind a veth.
 
 use crate::common::Need::{Namespaces, Program};
-use crate::common::{
-    Namespace, Process, assert_capture_is_clean, handoff, run_in_each_handoff, trial, tshark, veth, wait_until,
-};
+use crate::common::{Namespace, Process, assert_capture_is_clean, handoff, run_in_each_handoff, trial, tshark, veth, wait_until};
 use hopline::app::lab::deterministic_bytes;
 use libtest_mimic::Arguments;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
