@@ -139,6 +139,10 @@ counter_group! {
         congestion_echoes,
         /// Fast retransmissions entered.
         fast_retransmits,
+        /// Tail loss probes sent (RFC 8985 §7).
+        loss_probes,
+        /// Recoveries undone because nothing had been lost (RFC 4015, 5682).
+        recoveries_undone,
         /// Connections opened by us.
         active_opens,
         /// Connections opened by peers.

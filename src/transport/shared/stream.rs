@@ -107,6 +107,14 @@ pub struct StreamInfo {
     pub in_flight: usize,
     /// Segments sent again.
     pub retransmitted: u64,
+    /// Segments found lost.
+    pub lost: u64,
+    /// Whether segments were ever delivered out of order (RFC 8985 §6.2).
+    pub reordering_seen: bool,
+    /// Recoveries that were undone because nothing had been lost.
+    pub recoveries_undone: u64,
+    /// Tail loss probes sent (RFC 8985 §7).
+    pub loss_probes: u64,
     /// Bytes of payload in a full segment, as we send them.
     pub maximum_segment_size: usize,
     /// The peer's window in bytes.

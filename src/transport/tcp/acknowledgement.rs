@@ -1,13 +1,13 @@
 //! The fifth step of RFC 9293 §3.10.7.4: what an acknowledgement does to the send side.
 
 use super::retransmission::Told;
-use super::sack_scoreboard::Progress;
+use super::sack_scoreboard::{Progress, Witness};
 use super::segment_arrives::{Check, drop_because};
 use super::{Connection, Context, Segment, State};
 use crate::layer::DropReason;
 use crate::time::Duration;
 use crate::transport::tcp::congestion::Acknowledged;
-use crate::wire::TcpFlags;
+use crate::wire::{SackBlock, TcpFlags};
 use std::ops::ControlFlow;
 
 /// No round trip is believed to be longer: a peer's echoed timestamp may be anything.
@@ -72,25 +72,70 @@ impl Connection {
         self.recovery.probes_unanswered = 0;
         let window = self.scaled_window(segment);
         let was_duplicate = self.is_duplicate(segment, window);
+        let is_repeated = segment.length() == 0 && acknowledgement == self.send.unacknowledged && window == self.send.window;
         let in_network = self.send.scoreboard.in_flight();
+        let report = self.duplicate_report(segment);
+        let witness = self.witness(segment);
         let is_window_limited = self.send.unacknowledged.before(self.send.window_limited_at);
         let advanced = acknowledgement.distance_from(self.send.unacknowledged) as usize;
         // The SYN is not data: it says nothing of the window's use.
         let syn = usize::from(self.send.unacknowledged == self.send.initial);
-        let mut progress = Progress::default();
-        if advanced > 0 {
-            progress = self.advance_unacknowledged(segment);
-        }
-        let by_sack = self.take_sack(cx, segment);
-        let sample = self.measure_round_trip(segment, &progress, &by_sack);
+        let mut progress = if advanced > 0 { self.advance_unacknowledged(segment, &witness) } else { Progress::default() };
+        let by_sack = self.take_sack(cx, segment, &witness, &mut progress);
+        let sample = self.measure_round_trip(segment, &progress);
+        let forward = progress.highest.map_or(acknowledgement, |highest| highest.latest(acknowledgement));
+        self.recovery.rack.delivered(progress.latest, segment.arrived, progress.is_reordered, forward);
         self.take_window(segment, window);
         let was_fast = self.recovery.is_fast();
         let is_echo = self.take_echo(cx, segment);
-        self.recover(cx, Told { advanced, is_duplicate: was_duplicate || by_sack.delivered > 0 });
-        if !was_fast && !is_echo {
-            let bytes = (progress.delivered + by_sack.delivered).min(in_network).saturating_sub(syn);
+        let told = Told { advanced, is_duplicate: was_duplicate || by_sack > 0, is_repeated, report, ..self.told(segment, &progress) };
+        self.recover(cx, &told);
+        if !was_fast && !is_echo && (advanced > 0 || self.recovery.rack.reordering_seen()) {
+            // RFC 3042 §2: a duplicate does not change the window; unless duplicates are what the path is like.
+            let bytes = progress.delivered.min(in_network).saturating_sub(syn);
             self.grow_congestion_window(segment, Growth { bytes, in_flight: in_network, sample, is_window_limited });
         }
+    }
+
+    fn told(&self, segment: &Segment, progress: &Progress) -> Told {
+        Told {
+            advanced: 0,
+            delivered: progress.delivered,
+            is_duplicate: false,
+            is_repeated: false,
+            has_blocks: !segment.header.options.sack.is_empty(),
+            report: None,
+            echo: self.echo(segment),
+            highest: progress.highest,
+            original: progress.original,
+            unacknowledged: self.send.unacknowledged,
+            next: self.send.next,
+            is_something_left: !self.send.scoreboard.is_empty(),
+            can_send_new: self.state.may_send() && self.send.has_unsent() && self.send.usable_window() > 0,
+        }
+    }
+
+    /// Our timestamp, as the peer echoes it.
+    fn echo(&self, segment: &Segment) -> Option<u32> {
+        segment.header.options.timestamps.filter(|_| self.agreement.timestamps).map(|timestamps| timestamps.echo_reply)
+    }
+
+    fn witness(&self, segment: &Segment) -> Witness {
+        Witness {
+            arrived: segment.arrived,
+            minimum_round_trip: self.round_trip.minimum(),
+            echo: self.echo(segment).map(|echo| (echo, self.timestamp_offset)),
+            forward: self.recovery.rack.forward(),
+        }
+    }
+
+    /// What the peer says it has received twice: a first block at or below the acknowledgement, or within the second (RFC 2883 §4).
+    fn duplicate_report(&self, segment: &Segment) -> Option<SackBlock> {
+        let blocks = segment.header.options.sack.as_slice();
+        let first = *blocks.first().filter(|block| self.agreement.sack && block.left.before(block.right))?;
+        let is_below = first.right.before_or_equal(segment.header.acknowledgement);
+        let is_within = |second: &SackBlock| first.left.after_or_equal(second.left) && first.right.before_or_equal(second.right);
+        (is_below || blocks.get(1).is_some_and(is_within)).then_some(first)
     }
 
     /// RFC 5681 §2: outstanding data, no data, no SYN or FIN, the same number, the same window.
@@ -103,30 +148,33 @@ impl Connection {
             && window == self.send.window
     }
 
-    fn advance_unacknowledged(&mut self, segment: &Segment) -> Progress {
+    fn advance_unacknowledged(&mut self, segment: &Segment, witness: &Witness) -> Progress {
         let acknowledgement = segment.header.acknowledgement;
         self.send.unacknowledged = acknowledgement;
         self.news.acknowledged += self.send.queue.acknowledge(acknowledgement);
-        self.send.scoreboard.acknowledge(acknowledgement)
+        self.send.scoreboard.acknowledge(acknowledgement, witness)
     }
 
-    fn take_sack(&mut self, cx: &Context<'_>, segment: &Segment) -> Progress {
+    /// Takes the SACK blocks; says how many numbers they newly told of.
+    fn take_sack(&mut self, cx: &Context<'_>, segment: &Segment, witness: &Witness, progress: &mut Progress) -> usize {
         if !self.agreement.sack || segment.header.options.sack.is_empty() {
-            return Progress::default();
+            return 0;
         }
-        let blocks = segment.header.options.sack.as_slice();
-        let progress = self.send.scoreboard.selectively_acknowledge(blocks, cx.config.sack_ranges);
+        let before = progress.delivered;
+        let (limit, size) = (cx.config.sack_ranges, self.send.segment_size);
+        self.send.scoreboard.selectively_acknowledge(segment.header.options.sack.as_slice(), limit, size, witness, progress);
         cx.out.counters().transport.sack_blocks_ignored.add(progress.blocks_ignored);
-        progress
+        progress.delivered - before
     }
 
     /// A sample from the time of the transmission: of the only one (Karn), or of the last one, if the peer's echo of our timestamp tells that it is the one
     /// that was acknowledged (RFC 7323 §4.1). It ends when the device had the segment, not when we look at it.
-    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress, by_sack: &Progress) -> Option<Duration> {
-        let once = progress.sent.max(by_sack.sent).map(|sent| segment.arrived.since(sent));
+    fn measure_round_trip(&mut self, segment: &Segment, progress: &Progress) -> Option<Duration> {
+        let once = progress.sent.map(|sent| segment.arrived.since(sent));
         let again = || progress.resent.map(|resent| segment.arrived.since(resent)).filter(|&since| self.is_echo_within(segment, since));
         let measured = once.or_else(again)?.min(LONGEST_ROUND_TRIP);
-        self.round_trip.sample(measured);
+        self.round_trip.sample(measured, segment.arrived);
+        self.recovery.loss_probes.measured();
         Some(measured)
     }
 

@@ -140,7 +140,7 @@ impl Connection {
             self.send.scoreboard.sent(start, end, cx.now, 1);
             self.send.next = end;
         } else {
-            self.send.scoreboard.resent(start, end, cx.now, self.send.next);
+            self.send.scoreboard.resent(start, end, cx.now);
             cx.out.counters().transport.segments_retransmitted.increment();
         }
     }
@@ -230,17 +230,20 @@ impl Connection {
     }
 
     fn note_sent(&mut self, cx: &mut Context<'_>, start: SequenceNumber, end: SequenceNumber, cause: Cause, number: u64) {
-        let size = self.send.segment_size;
+        let (size, bytes) = (self.send.segment_size, end.distance_from(start) as usize);
         match cause {
             Cause::New => {
                 self.send.scoreboard.sent(start, end, cx.now, size);
                 self.send.next = end;
+                self.recovery.sent(bytes);
+                self.recovery.probe_is_next = true;
                 self.receive.note_dialogue(cx.now, cx.config.delayed_acknowledgement);
             }
             Cause::Again(cause) => {
-                self.send.scoreboard.resent(start, end, cx.now, self.send.next);
-                self.recovery.retransmitted += 1;
-                self.recovery.resent_bytes += end.distance_from(start) as usize;
+                self.send.scoreboard.resent(start, end, cx.now);
+                self.recovery.sent(bytes);
+                self.recovery.resent_bytes += bytes;
+                self.recovery.sent_again(start, end, bytes.div_ceil(size.max(1)), self.timestamp(cx));
                 cx.out.counters().transport.segments_retransmitted.increment();
                 cx.out.observe(|| Event::Retransmitted { number, cause });
             }

@@ -19,7 +19,10 @@ mod emit;
 mod errors;
 mod exchange;
 mod initial_sequence;
+mod loss_probe;
 mod options;
+mod rack;
+mod rate_reduction;
 mod reassembly;
 mod receive_side;
 mod retransmission;
@@ -29,6 +32,7 @@ mod segment_arrives;
 mod segment_text;
 mod send_queue;
 mod send_side;
+mod spurious;
 mod state;
 mod syn_sent;
 #[cfg(test)]
@@ -141,7 +145,7 @@ impl Connection {
             send: SendSide::new(isn, cx.now),
             receive,
             round_trip: RoundTrip::new(cx.config),
-            recovery: Recovery::new(cx.now),
+            recovery: Recovery::new(cx.now, isn),
             congestion: congestion::controller(options.congestion_control, &settings),
             ecn: Ecn::default(),
             timers: Timers::default(),
@@ -173,6 +177,8 @@ impl Connection {
         while let Some(timer) = self.timers.take_due(cx.now) {
             match timer {
                 Timer::Retransmission => self.retransmission_timeout(cx),
+                Timer::Reordering => self.reordering_timeout(cx),
+                Timer::LossProbe => self.loss_probe_timeout(cx),
                 Timer::Persist => self.persist_timeout(cx),
                 Timer::DelayedAcknowledgement => self.receive.owe(Due::Now),
                 Timer::Keepalive => self.keepalive_timeout(cx),

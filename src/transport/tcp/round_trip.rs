@@ -3,7 +3,7 @@
 //! Owns SRTT, RTTVAR, RTO and its backoff. Refuses to decide which acknowledgement makes a sample (Karn's rule is the scoreboard's business).
 
 use crate::config::TcpConfig;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// The estimator.
 #[derive(Clone, Debug)]
@@ -13,6 +13,36 @@ pub(super) struct RoundTrip {
     minimum: Duration,
     maximum: Duration,
     backoff: u32,
+    /// The last timeout came too early, and the next sample is to say so (RFC 4015 §3.1, step 11).
+    is_cautious: bool,
+    least: Least,
+}
+
+/// The shortest round trip of the last five minutes or so: RACK.min_RTT of RFC 8985 §6.2 step 1, "a windowed min-filtered estimate".
+#[derive(Copy, Clone, Debug, Default)]
+struct Least {
+    /// Of the present half of the window.
+    present: Option<Duration>,
+    /// Of the half before.
+    past: Option<Duration>,
+    /// When the present half began.
+    since: Instant,
+}
+
+impl Least {
+    /// Half of the window (Linux: 300 s in all).
+    const HALF: Duration = Duration::from_secs(150);
+
+    fn sample(&mut self, measured: Duration, now: Instant) {
+        if now.since(self.since) >= Least::HALF {
+            (self.past, self.present, self.since) = (self.present.take(), None, now);
+        }
+        self.present = Some(self.present.map_or(measured, |present| present.min(measured)));
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.present.into_iter().chain(self.past).min()
+    }
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -32,13 +62,17 @@ impl RoundTrip {
             minimum: config.minimum_retransmission_timeout,
             maximum: config.maximum_retransmission_timeout,
             backoff: 0,
+            is_cautious: false,
+            least: Least::default(),
         }
     }
 
     /// Takes one measurement (RFC 6298 §2.2, §2.3). Each counts an eighth, however many come in one round trip (Linux does the same; RFC 7323
     /// §4.2 asks for less): super-segments make them few, and the floor of the variation keeps the timeout from sinking too low.
-    pub(super) fn sample(&mut self, measured: Duration) {
+    pub(super) fn sample(&mut self, measured: Duration, now: Instant) {
         self.backoff = 0;
+        self.least.sample(measured, now);
+        let is_cautious = std::mem::take(&mut self.is_cautious);
         let Some(old) = self.estimate else {
             self.estimate = Some(Estimate { smoothed: measured, variation: measured / 2 });
             return;
@@ -46,6 +80,10 @@ impl RoundTrip {
         let variation = approach(old.variation, old.smoothed.abs_diff(measured), 4);
         let smoothed = approach(old.smoothed, measured, 8);
         self.estimate = Some(Estimate { smoothed, variation });
+        if is_cautious {
+            let (smoothed, variation) = (old.smoothed.max(measured), old.variation.max(measured / 2));
+            self.estimate = Some(Estimate { smoothed, variation });
+        }
     }
 
     /// The timeout, backoff included. RFC 6298 §2.3: SRTT + max(G, 4 * RTTVAR). The variation's floor is the lowest timeout, as in Linux: on a
@@ -67,6 +105,17 @@ impl RoundTrip {
     /// Doubles the timeout (RFC 6298 §5.5). It stays so until the next sample (Karn).
     pub(super) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1).min(31);
+    }
+
+    /// The last timeout was spurious: it is taken back, and the next sample counts whole (RFC 4015 §3.1, step 11).
+    pub(super) fn timeout_was_spurious(&mut self) {
+        self.backoff = 0;
+        self.is_cautious = true;
+    }
+
+    /// The shortest round trip lately; zero before the first sample.
+    pub(super) fn minimum(&self) -> Duration {
+        self.least.get().unwrap_or_default()
     }
 
     /// RFC 6298 §5.7: the SYN had to be sent again, so data starts with 3 s.
@@ -108,9 +157,9 @@ mod tests {
     fn numbers_of_rfc_6298_section_2() {
         let mut rtt = estimator();
         assert_eq!(rtt.timeout(), millis(1_000)); // 2.1
-        rtt.sample(millis(800));
+        rtt.sample(millis(800), Instant::ZERO);
         assert_eq!((rtt.smoothed(), rtt.variation(), rtt.timeout()), (Some(millis(800)), millis(400), millis(2_400))); // 2.2
-        rtt.sample(millis(400));
+        rtt.sample(millis(400), Instant::ZERO);
         assert_eq!((rtt.smoothed(), rtt.variation(), rtt.timeout()), (Some(millis(750)), millis(400), millis(2_350))); // 2.3
     }
 
@@ -121,14 +170,14 @@ mod tests {
         assert_eq!(rtt.timeout(), millis(2_000));
         (0..100).for_each(|_| rtt.back_off());
         assert_eq!(rtt.timeout(), millis(60_000)); // 2.5
-        rtt.sample(millis(100));
+        rtt.sample(millis(100), Instant::ZERO);
         assert_eq!(rtt.timeout(), millis(300));
     }
 
     #[test]
     fn tiny_round_trips_keep_their_precision_and_the_floor() {
         let mut rtt = estimator();
-        (0..1_000).for_each(|_| rtt.sample(Duration::from_nanos(30_001)));
+        (0..1_000).for_each(|_| rtt.sample(Duration::from_nanos(30_001), Instant::ZERO));
         assert_eq!(rtt.smoothed(), Some(Duration::from_nanos(30_001)));
         assert_eq!(rtt.timeout(), millis(200) + Duration::from_nanos(30_001));
     }

@@ -9,6 +9,10 @@ use crate::time::Instant;
 pub(super) enum Timer {
     /// The oldest unacknowledged byte is sent again (RFC 6298).
     Retransmission,
+    /// What may only be late is judged (RFC 8985 §6.2).
+    Reordering,
+    /// The end of a flight is probed (RFC 8985 §7.2).
+    LossProbe,
     /// A closed window is probed (RFC 9293 §3.8.6.1).
     Persist,
     /// A delayed acknowledgement is sent (RFC 9293 §3.8.6.3).
@@ -24,8 +28,10 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 7] = [
+    const ALL: [Timer; 9] = [
         Timer::Retransmission,
+        Timer::Reordering,
+        Timer::LossProbe,
         Timer::Persist,
         Timer::DelayedAcknowledgement,
         Timer::Keepalive,

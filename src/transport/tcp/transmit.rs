@@ -8,11 +8,22 @@ use super::timers::Timer;
 use super::{Connection, Context, State};
 use crate::time::{Duration, Instant};
 
+/// RFC 7765 §4: rrthresh, in segments.
+const RESTART_THRESHOLD: usize = 4;
+
 impl Connection {
     /// Sends all that may be sent now.
     pub(super) fn transmit(&mut self, cx: &mut Context<'_>) {
         if !self.state.is_synchronized() {
             return;
+        }
+        if self.recovery.prefers_new() {
+            while !self.is_blocked() && self.send_new(cx) {}
+            if self.is_blocked() || self.pipe() > 0 {
+                return;
+            }
+            // Nothing would ever be acknowledged (RFC 5682 §2.2).
+            self.recovery.stop_preferring_new();
         }
         while !self.is_blocked() && self.send_lost(cx) {}
         while !self.is_blocked() && self.send_new(cx) {}
@@ -27,10 +38,12 @@ impl Connection {
         }
     }
 
-    /// Bytes that congestion control admits now.
+    /// Bytes that congestion control admits now; during fast recovery, rate reduction does.
     fn congestion_room(&self) -> usize {
-        let pipe = self.send.scoreboard.in_flight().saturating_sub(self.recovery.left_network(self.send.segment_size));
-        self.congestion.window().saturating_sub(pipe)
+        match self.recovery.rate() {
+            Some(rate) => rate.room(),
+            None => self.congestion.window().saturating_sub(self.pipe()),
+        }
     }
 
     /// Sends the first lost piece again (RFC 6675 §4, NextSeg rule 1). Right after a loss was found, one segment goes whatever the congestion
@@ -47,11 +60,7 @@ impl Connection {
         if length == 0 && !finish {
             return false;
         }
-        let sent = self.send_data(cx, start, length, finish, Cause::Again(self.recovery.cause()));
-        if sent > 0 {
-            self.recovery.sent_one();
-        }
-        sent > 0
+        self.send_data(cx, start, length, finish, Cause::Again(self.recovery.cause())) > 0
     }
 
     /// Sends new data, and the FIN behind the last of it.
@@ -67,7 +76,7 @@ impl Connection {
     }
 
     /// Sends numbers that were never sent; with the FIN among them the state changes (RFC 9293 §3.10.4).
-    fn send_first_time(&mut self, cx: &mut Context<'_>, length: usize, finish: bool) -> usize {
+    pub(super) fn send_first_time(&mut self, cx: &mut Context<'_>, length: usize, finish: bool) -> usize {
         if self.send.scoreboard.is_empty() {
             self.recovery.stalled_since = cx.now;
         }
@@ -112,22 +121,53 @@ impl Connection {
             self.timers.cancel(Timer::Persist);
             self.arm_retransmission(now);
         } else if is_in_flight || waits_for_window {
-            self.timers.cancel(Timer::Retransmission);
+            self.disarm_retransmission();
             self.timers.set_if_idle(Timer::Persist, now + self.persist_interval());
         } else {
             self.timers.cancel(Timer::Persist);
-            self.timers.cancel(Timer::Retransmission);
+            self.disarm_retransmission();
         }
         self.recovery.restarts_timer = false;
+        self.recovery.probe_is_next = false;
     }
 
-    /// RFC 6298 §5.1 and §5.3; no later than the user timeout.
-    fn arm_retransmission(&mut self, now: Instant) {
-        if self.recovery.restarts_timer || !self.timers.is_set(Timer::Retransmission) {
-            let deadline = now + self.round_trip.timeout();
-            let last = self.options.user_timeout.map(|limit| (self.recovery.stalled_since + limit).max(now));
-            self.timers.set(Timer::Retransmission, last.map_or(deadline, |last| deadline.min(last)));
+    fn disarm_retransmission(&mut self) {
+        self.recovery.expires_at = None;
+        for timer in [Timer::Retransmission, Timer::LossProbe, Timer::Reordering] {
+            self.timers.cancel(timer);
         }
+    }
+
+    /// The retransmission timer (RFC 6298 §5.1 and §5.3), or a loss probe in its place if that is sooner (RFC 8985 §7.2, §8); and the reordering
+    /// timer, which is sooner than either.
+    fn arm_retransmission(&mut self, now: Instant) {
+        let kept = self.recovery.expires_at.filter(|_| !self.recovery.restarts_timer);
+        let expiry = kept.unwrap_or_else(|| self.expiry(now));
+        self.recovery.expires_at = Some(expiry);
+        let begins = self.recovery.probe_is_next;
+        let probe = self.probe_interval().and_then(|wait| if begins { Some(now + wait) } else { self.timers.get(Timer::LossProbe) });
+        let (runs, rests, at) = match probe {
+            Some(probe) => (Timer::LossProbe, Timer::Retransmission, probe.min(expiry)),
+            None => (Timer::Retransmission, Timer::LossProbe, expiry),
+        };
+        self.timers.cancel(rests);
+        self.timers.set(runs, at);
+        match self.recovery.judges_at {
+            Some(at) => self.timers.set(Timer::Reordering, at),
+            None => self.timers.cancel(Timer::Reordering),
+        }
+    }
+
+    /// A timeout from now; no later than the user timeout. While few segments are outstanding, and none is left to send, from the transmission of the
+    /// earliest: no duplicate acknowledgements would tell of its loss before (RFC 7765 §4).
+    fn expiry(&self, now: Instant) -> Instant {
+        let timeout = self.round_trip.timeout();
+        let outstanding = (self.send.flight_size() + self.send.unsent()).div_ceil(self.send.segment_size.max(1));
+        let is_few = outstanding < RESTART_THRESHOLD && self.recovery.is_open() && !self.recovery.loss_probes.is_outstanding();
+        let first = self.send.scoreboard.first_sent().filter(|&sent| is_few && now.since(sent) < timeout);
+        let deadline = first.unwrap_or(now) + timeout;
+        let last = self.options.user_timeout.map(|limit| (self.recovery.stalled_since + limit).max(now));
+        last.map_or(deadline, |last| deadline.min(last))
     }
 
     /// RFC 9293 §3.8.6.1: the first probe after a retransmission timeout, then exponentially later.

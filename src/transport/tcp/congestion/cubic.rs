@@ -13,7 +13,7 @@ const BETA_ECN: f64 = 0.85;
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
 /// The controller.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cubic {
     window: Window,
     /// W_max, in segments.
@@ -173,6 +173,10 @@ impl Controller for Cubic {
 
     fn start_with_one_segment(&mut self) {
         self.window.collapse();
+    }
+
+    fn snapshot(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
     }
 
     fn name(&self) -> &'static str {

@@ -60,6 +60,9 @@ pub(super) trait Controller: Send {
     fn set_segment_size(&mut self, bytes: usize);
     /// The SYN was lost: the first window is one segment (RFC 5681 §3.1).
     fn start_with_one_segment(&mut self);
+    /// All that it knows, as it is now. Taken before a loss is told: if the loss turns out never to have been one, recovery puts it back in its place
+    /// (RFC 4015 §3.4, RFC 9438 §4.9).
+    fn snapshot(&self) -> Box<dyn Controller>;
     /// The name people use.
     fn name(&self) -> &'static str;
 }

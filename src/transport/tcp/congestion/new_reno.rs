@@ -9,7 +9,7 @@ const BETA: f64 = 0.5;
 const BETA_ECN: f64 = 0.8;
 
 /// One segment per round trip, half on loss.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct NewReno {
     window: Window,
     /// Bytes acknowledged towards the next increase.
@@ -84,6 +84,10 @@ impl Controller for NewReno {
 
     fn start_with_one_segment(&mut self) {
         self.window.collapse();
+    }
+
+    fn snapshot(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
     }
 
     fn name(&self) -> &'static str {

@@ -7,8 +7,10 @@ mod errors;
 mod handshake;
 mod lockstep;
 mod loss;
+mod rack;
 mod receiving;
 mod sending;
+mod spurious;
 mod trace;
 mod validation;
 
