@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// SACK blocks that fit beside what every segment carries (RFC 2018 §3).
-    fn sack_room(&self) -> usize {
+    pub(super) fn sack_room(&self) -> usize {
         match (self.agreement.sack, self.agreement.timestamps) {
             (false, _) => 0,
             (true, true) => 3,
@@ -82,6 +82,7 @@ impl Connection {
     fn header(&mut self, cx: &Context<'_>, sequence: SequenceNumber, flags: TcpFlags) -> TcpHeader {
         let options = self.segment_options(self.timestamp(cx));
         self.receive.duplicate = None;
+        self.receive.reassembly.note_reported();
         let urgent = self.send.urgent_pointer(sequence);
         let flags = flags | if urgent.is_some() { TcpFlags::URG } else { TcpFlags::NONE };
         TcpHeader {

@@ -96,7 +96,7 @@ mod tests {
             pipe -= 1;
             sent.push(step(&mut reduction, &mut pipe, false));
         }
-        assert_eq!(sent, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0]);
+        assert_eq!(sent, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0]);
         assert_eq!(pipe, 10, "at ssthresh: 7 new segments, and 1 again");
     }
 

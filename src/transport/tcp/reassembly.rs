@@ -44,6 +44,8 @@ pub(super) struct Reassembly {
     pinned: usize,
     /// Numbers in the blocks that changed last, the latest first.
     recent: SmallVec<[SequenceNumber; 4]>,
+    /// How many of those have changed since they were reported.
+    unreported: usize,
 }
 
 impl Reassembly {
@@ -91,6 +93,23 @@ impl Reassembly {
             missing.push((from, end));
         }
         missing
+    }
+
+    /// The first part of `start..end` that a block has already.
+    pub(super) fn overlap(&self, start: SequenceNumber, end: SequenceNumber) -> Option<SackBlock> {
+        let index = self.blocks.partition_point(|block| block.end.before_or_equal(start));
+        let block = self.blocks.get(index).filter(|block| block.start.before(end))?;
+        Some(SackBlock { left: block.start.latest(start), right: block.end.earliest(end) })
+    }
+
+    /// Blocks that have changed since they were last reported.
+    pub(super) fn unreported(&self) -> usize {
+        self.unreported
+    }
+
+    /// They have been reported.
+    pub(super) fn note_reported(&mut self) {
+        self.unreported = 0;
     }
 
     fn insert_block(&mut self, start: SequenceNumber, part: Packet, pool: &Pool) {
@@ -162,6 +181,8 @@ impl Reassembly {
         let Some(start) = self.block_with(number).map(|block| block.start) else { return };
         let mut recent: SmallVec<[SequenceNumber; 4]> = SmallVec::new();
         recent.push(start);
+        let is_new = !self.recent.iter().take(self.unreported).any(|&old| self.block_with(old).is_some_and(|block| block.start == start));
+        self.unreported += usize::from(is_new);
         let others = self.recent.iter().filter_map(|&old| self.block_with(old)).map(|block| block.start);
         for other in others {
             if recent.len() < 4 && !recent.contains(&other) {

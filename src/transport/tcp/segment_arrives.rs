@@ -145,7 +145,7 @@ impl Connection {
         if !segment.payload.is_empty() && segment.end().before_or_equal(self.receive.next) {
             cx.out.counters().transport.duplicate_segments.increment();
             let right = segment.header.sequence + segment.payload.len() as u32;
-            self.receive.duplicate = Some(SackBlock { left: segment.header.sequence, right }).filter(|_| self.agreement.sack);
+            self.received_twice(cx, SackBlock { left: segment.header.sequence, right });
         }
     }
 

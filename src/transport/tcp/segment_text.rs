@@ -17,7 +17,7 @@ impl Connection {
             return ControlFlow::Continue(());
         }
         self.check_reader(cx, segment)?;
-        self.trim_to_window(segment);
+        self.trim_to_window(cx, segment);
         if !segment.payload.is_empty() && self.ecn.take_data(segment.header.flags, segment.traffic_class) {
             self.receive.owe(Due::Now);
         }
@@ -47,11 +47,11 @@ impl Connection {
     }
 
     /// "only the new parts are processed"
-    fn trim_to_window(&mut self, segment: &mut Segment) {
+    fn trim_to_window(&mut self, cx: &mut Context<'_>, segment: &mut Segment) {
         let old = self.receive.next.offset_from(segment.header.sequence);
         if let Ok(old @ 1..) = u32::try_from(old) {
-            if self.agreement.sack && !segment.payload.is_empty() {
-                self.receive.duplicate = Some(SackBlock { left: segment.header.sequence, right: self.receive.next });
+            if !segment.payload.is_empty() {
+                self.received_twice(cx, SackBlock { left: segment.header.sequence, right: self.receive.next });
             }
             segment.trim_front(old);
             self.receive.owe(Due::Now);
@@ -70,6 +70,9 @@ impl Connection {
         let payload = std::mem::take(&mut segment.payload);
         let mut next = self.receive.next + payload.len() as u32;
         let had_data = !payload.is_empty();
+        if let Some(twice) = self.receive.reassembly.overlap(self.receive.next, next) {
+            self.received_twice(cx, twice);
+        }
         self.receive.push_pending(payload.into_slices(), cx.pool);
         if !self.receive.reassembly.is_empty() {
             // RFC 5681 §4.2: a segment that fills a gap is acknowledged at once.
@@ -98,17 +101,40 @@ impl Connection {
         if !self.agreement.sack {
             self.receive.duplicates += segment.segments();
         }
-        let limit = cx.config.out_of_order_bytes;
-        match self.receive.reassembly.insert(segment.header.sequence, &segment.payload, limit, cx.pool) {
-            Kept::Stored => ControlFlow::Continue(()),
-            Kept::Duplicate => {
-                cx.out.counters().transport.duplicate_segments.increment();
-                let right = segment.header.sequence + segment.payload.len() as u32;
-                self.receive.duplicate = Some(SackBlock { left: segment.header.sequence, right }).filter(|_| self.agreement.sack);
-                ControlFlow::Continue(())
-            }
-            Kept::Full => drop_because(DropReason::OutOfOrderFull),
+        let (start, end) = (segment.header.sequence, segment.header.sequence + segment.payload.len() as u32);
+        if let Some(twice) = self.receive.reassembly.overlap(start, end) {
+            // RFC 2883 §4.2: of a partial duplicate, the first part that is one.
+            self.received_twice(cx, twice);
         }
+        match self.receive.reassembly.insert(start, &segment.payload, cx.config.out_of_order_bytes, cx.pool) {
+            Kept::Stored => {}
+            Kept::Duplicate => cx.out.counters().transport.duplicate_segments.increment(),
+            Kept::Full => return drop_because(DropReason::OutOfOrderFull),
+        }
+        self.report_blocks_in_time(cx);
+        ControlFlow::Continue(())
+    }
+
+    /// Each block is reported before there are more new ones than one acknowledgement holds: else a batch of segments with many gaps
+    /// between them would hide some of what arrived (RFC 2018 §4).
+    fn report_blocks_in_time(&mut self, cx: &mut Context<'_>) {
+        let room = self.sack_room() - usize::from(self.receive.duplicate.is_some() && self.agreement.sack);
+        if self.agreement.sack && self.receive.reassembly.unreported() >= room {
+            self.send_acknowledgement(cx);
+        }
+    }
+
+    /// `block` was received before, which the next acknowledgement says (RFC 2883 §4). Each range is said once: one that does not touch the last, if that has not been
+    /// said yet, has it said now.
+    pub(super) fn received_twice(&mut self, cx: &mut Context<'_>, block: SackBlock) {
+        if !self.agreement.sack {
+            return;
+        }
+        let pending = self.receive.duplicate.filter(|pending| block.left == pending.right);
+        if pending.is_none() && self.receive.duplicate.is_some() {
+            self.send_acknowledgement(cx);
+        }
+        self.receive.duplicate = Some(SackBlock { left: pending.map_or(block.left, |pending| pending.left), right: block.right });
     }
 
     /// "Eighth, check the FIN bit": once everything before it is here.

@@ -9,6 +9,7 @@ mod lockstep;
 mod loss;
 mod rack;
 mod receiving;
+mod selective;
 mod sending;
 mod spurious;
 mod trace;
