@@ -89,8 +89,8 @@ impl Connection {
         let was_fast = self.recovery.is_fast();
         let is_echo = self.take_echo(cx, segment);
         let told = Told { advanced, is_duplicate: was_duplicate || by_sack > 0, is_repeated, report, ..self.told(segment, &progress) };
-        self.recover(cx, &told);
-        if !was_fast && !is_echo && (advanced > 0 || self.recovery.rack.reordering_seen()) {
+        let is_put_back = self.recover(cx, &told);
+        if !was_fast && !is_echo && !is_put_back && (advanced > 0 || self.recovery.rack.reordering_seen()) {
             // RFC 3042 §2: a duplicate does not change the window; unless duplicates are what the path is like.
             let bytes = progress.delivered.min(in_network).saturating_sub(syn);
             self.grow_congestion_window(segment, Growth { bytes, in_flight: in_network, sample, is_window_limited });

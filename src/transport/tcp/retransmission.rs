@@ -228,8 +228,9 @@ impl Recovery {
 }
 
 impl Connection {
-    /// Moves recovery along after an acknowledgement has been entered in the scoreboard.
-    pub(super) fn recover(&mut self, cx: &mut Context<'_>, told: &Told) {
+    /// Moves recovery along after an acknowledgement has been entered in the scoreboard. Says whether congestion control has been put back, for then its window does
+    /// not grow (RFC 4015 §3.4).
+    pub(super) fn recover(&mut self, cx: &mut Context<'_>, told: &Told) -> bool {
         let delivered = self.count_delivered(cx.now, told);
         let is_spurious = self.take_report(told) || self.is_recovery_spurious(told);
         if is_spurious {
@@ -245,6 +246,7 @@ impl Connection {
             self.congestion_is_told(cx.now, self.send.flight_size());
         }
         self.reduce_rate(delivered, told.advanced > 0 && found == 0);
+        is_spurious
     }
 
     /// Bytes that this acknowledgement says have left the network: DeliveredData of RFC 9937 §6.2.
