@@ -78,6 +78,18 @@ impl Filter {
         Filter(vec![instruction(RETURN, ACCEPT)])
     }
 
+    /// The same without frames that `mac` sent: for a device that also hears what its own host sends.
+    pub fn without_frames_from(&self, mac: MacAddress) -> Filter {
+        let [a, b, c, d, e, f] = mac.octets();
+        let mut filter = Filter::default();
+        filter.load(LOAD_WORD, 6);
+        filter.0.push(jump(IF_EQUAL, u32::from_be_bytes([a, b, c, d]), 0, 3));
+        filter.load(LOAD_HALF, 10);
+        filter.0.extend([jump(IF_EQUAL, u16::from_be_bytes([e, f]).into(), 0, 1), instruction(RETURN, DROP)]);
+        filter.0.extend_from_slice(&self.0);
+        filter
+    }
+
     /// Frames for one station, and for groups: an own MAC address on an interface that carries the host's traffic as well.
     pub fn for_station(mac: MacAddress) -> Filter {
         let [a, b, c, d, e, f] = mac.octets();
@@ -298,6 +310,19 @@ mod tests {
         assert!(accepts(&filter, &[0x33, 0x33, 0, 0, 0, 1]));
         assert!(!accepts(&filter, &[2, 3, 4, 5, 6, 8, 0, 0]));
         assert!(!accepts(&filter, &[4, 3, 4, 5, 6, 7, 0, 0]));
+    }
+
+    #[test]
+    fn what_a_station_sent_itself_is_left_out() {
+        let own = MacAddress([2, 3, 4, 5, 6, 7]);
+        let from = |source: [u8; 6]| [&[2, 3, 4, 5, 6, 7], &source[..], &[8, 0]].concat();
+        for filter in [Filter::accept_all(), Filter::for_station(own)].map(|filter| filter.without_frames_from(own)) {
+            assert!(!accepts(&filter, &from(own.octets())));
+            for other in [[2, 3, 4, 5, 6, 8], [2, 3, 4, 6, 6, 7], [0; 6]] {
+                assert!(accepts(&filter, &from(other)), "{other:?}");
+            }
+        }
+        assert!(!accepts(&Filter::drop_all().without_frames_from(own), &from([0; 6])));
     }
 
     #[test]

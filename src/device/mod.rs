@@ -16,23 +16,27 @@ pub mod host;
 pub mod interface;
 pub mod merge;
 pub mod port_guard;
+#[cfg(not(windows))]
 mod resolver_file;
 pub mod segmentation;
 pub mod shared_address;
 pub mod virtio;
 pub mod virtual_link;
 
-#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd", windows)))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
 pub mod linux;
+pub mod windows;
 
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 use bsd::kernel as system;
-#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd")))]
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "freebsd", windows)))]
 use elsewhere as system;
 #[cfg(target_os = "linux")]
 use linux as system;
+#[cfg(windows)]
+use windows as system;
 
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
