@@ -195,6 +195,23 @@ pub struct TcpConfig {
     pub fin_wait_2_timeout: Duration,
     /// Connections without a handle that still have something to send or to hear.
     pub orphans: usize,
+    /// How the size of segments is found where ICMP does not tell it (RFC 4821).
+    pub path_mtu_probing: PathMtuProbing,
+    /// Retransmission timeouts in a row, with large segments in flight, that are taken for a path which loses large packets (RFC 4821 §7.7).
+    pub black_hole_timeouts: u8,
+    /// The IP packet, in bytes, that nearly every path carries: where the search for the path MTU starts, and where it falls back to first.
+    pub path_mtu_base: u16,
+    /// The smallest IP packet, in bytes, that the search falls back to.
+    pub path_mtu_floor: u16,
+    /// How long a lowered segment size stays before a larger one is tried again (RFC 1191 §6.3: at least 10 minutes).
+    pub path_mtu_raise_time: Duration,
+    /// How long a peer may keep its window closed while there is data for it; then the connection is reset. `None`: as long as it answers probes, as RFC 9293
+    /// §3.8.6.1 demands (MUST-37).
+    pub zero_window_timeout: Option<Duration>,
+    /// The same for connections without a handle, which nobody watches.
+    pub orphan_zero_window_timeout: Duration,
+    /// The shortest and the longest user timeout that a peer's advice may lead to (RFC 5482 §3.1).
+    pub user_timeout_limits: (Duration, Duration),
     /// Challenge ACKs per second (RFC 5961 §7), for all connections: about so many, for an exact number can be counted from outside (CVE-2016-5696).
     pub challenge_acks_per_second: u32,
     /// Least time between two challenge ACKs of one connection.
@@ -213,6 +230,18 @@ pub struct TcpConfig {
     pub congestion_control: CongestionControl,
     /// Explicit congestion notification.
     pub ecn: Ecn,
+}
+
+/// When the segment size is searched for by sending larger segments and looking what becomes of them (RFC 4821).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub enum PathMtuProbing {
+    /// Never: what ICMP says counts, and a path that loses large packets without a word is a dead one.
+    Off,
+    /// Where it was lowered: because large segments vanish, or, a good while later, because ICMP said so.
+    #[default]
+    BlackHole,
+    /// Always, from `path_mtu_base` on.
+    Always,
 }
 
 /// When SYNs are answered with cookies instead of being remembered.
@@ -252,6 +281,14 @@ impl Default for TcpConfig {
             maximum_segment_lifetime: Duration::from_secs(30),
             fin_wait_2_timeout: Duration::from_secs(60),
             orphans: 16_384,
+            path_mtu_probing: PathMtuProbing::BlackHole,
+            black_hole_timeouts: 2,
+            path_mtu_base: 1_280,
+            path_mtu_floor: 576,
+            path_mtu_raise_time: Duration::from_secs(600),
+            zero_window_timeout: None,
+            orphan_zero_window_timeout: Duration::from_secs(60),
+            user_timeout_limits: (Duration::from_secs(100), Duration::from_secs(3_600)),
             challenge_acks_per_second: 1_000,
             challenge_ack_interval: Duration::from_millis(500),
             timestamps: true,
@@ -273,6 +310,7 @@ impl TcpConfig {
             quick_ack: false,
             keepalive: None,
             user_timeout: None,
+            advertise_user_timeout: false,
             linger: None,
             time_to_live: 64,
             traffic_class: 0,

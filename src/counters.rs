@@ -165,6 +165,16 @@ counter_group! {
         syn_cookies_failed,
         /// Listeners refused, because there were as many as may be.
         listeners_refused,
+        /// Paths found to lose large packets without a word: the segment size was lowered (RFC 4821 §7.7).
+        black_holes,
+        /// Segments sent to find out whether the path carries larger ones (RFC 4821).
+        path_probes_sent,
+        /// Those that arrived: the segment size was raised.
+        path_probes_arrived,
+        /// Those that were lost alone.
+        path_probes_lost,
+        /// Connections reset because the peer kept its window closed for too long.
+        zero_windows_aborted,
         /// SACK blocks not looked at, because they cut what is in flight into too many pieces.
         sack_blocks_ignored,
         /// Duplicate segments received.

@@ -96,6 +96,18 @@ impl TcpStream {
         Ok(self.options().user_timeout)
     }
 
+    /// Whether to tell the peer the user timeout, and to heed what it tells of its own (RFC 5482); off by default. Unless [`TcpStream::set_user_timeout`] was
+    /// called, the longer of the two counts, within the bounds of the configuration. To have it in the SYN already, set it in
+    /// [`super::ConnectOptions::options`].
+    pub fn set_advertise_user_timeout(&self, on: bool) -> io::Result<()> {
+        self.change(|options| options.advertise_user_timeout = on)
+    }
+
+    /// As set.
+    pub fn advertise_user_timeout(&self) -> io::Result<bool> {
+        Ok(self.options().advertise_user_timeout)
+    }
+
     /// Bytes that may wait unread.
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
         self.change(|options| options.receive_buffer = buffer_size(bytes))

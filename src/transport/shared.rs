@@ -373,6 +373,8 @@ pub struct SocketOptions {
     pub keepalive: Option<Keepalive>,
     /// Give up on unacknowledged data after this time (RFC 9293 §3.8.3, RFC 5482); `None`: R2.
     pub user_timeout: Option<Duration>,
+    /// Tell the peer the user timeout, and, unless this socket has one of its own, adapt it to what the peer tells (RFC 5482).
+    pub advertise_user_timeout: bool,
     /// What the last handle's drop does: `None` closes in the background; zero resets; else data that is unsent after this time is lost.
     pub linger: Option<Duration>,
     /// IPv4 time to live, IPv6 hop limit.

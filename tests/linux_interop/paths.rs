@@ -21,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_routed_path_carries_large_transfers", namespaces, routed),
         trial("a_smaller_mtu_in_the_middle_is_found_by_segments", namespaces, || smaller_mtu(false)),
         trial("a_smaller_mtu_in_the_middle_is_found_by_super_segments", namespaces, || smaller_mtu(true)),
+        trial("a_black_hole_in_the_middle_is_found_by_segments", nft, || black_hole(false)),
+        trial("a_black_hole_in_the_middle_is_found_by_super_segments", nft, || black_hole(true)),
         trial("datagrams_pass_a_smaller_mtu_in_the_middle", namespaces, || on_a_lossless_wire(datagrams_over_smaller_mtu)),
         trial("a_forwarding_host_leaves_an_own_address_alone", namespaces, || on_a_lossless_wire(forwarding_host)),
     ]
@@ -53,6 +55,22 @@ fn smaller_mtu(offload: bool) {
     assert_eq!(learned, 1, "Hopline did not learn the path MTU once:\n{}", network.stack.counters());
     let (mut theirs, mut ours) = network.hopline_connects();
     there_and_back(&mut ours, &mut theirs, 4 << 20, 4 << 20);
+    network.assert_nothing_lost();
+}
+
+/// The router that cannot forward large packets says so, and a firewall on it keeps that to itself (RFC 4821 §1).
+fn black_hole(offload: bool) {
+    let network = Network::routed(1_280, offload);
+    network.others[1].run(
+        "nft 'add table ip hole; add chain ip hole o { type filter hook output priority 0; }; add rule ip hole o icmp type destination-unreachable drop'",
+    );
+    let (mut theirs, mut ours) = network.hopline_connects();
+    there_and_back(&mut ours, &mut theirs, 1 << 20, 1 << 20);
+    let counters = network.stack.counters();
+    let found = (counters.network.path_mtu_updates.get(), counters.transport.black_holes.get());
+    assert!(found.0 == 0 && found.1 >= 1, "{found:?}\n{counters}");
+    let size = ours.info().unwrap().maximum_segment_size;
+    assert!((1_200..=1_228).contains(&size), "segments of {size} bytes\n{counters}");
     network.assert_nothing_lost();
 }
 

@@ -20,6 +20,8 @@ pub struct Impairments {
     pub loss: f64,
     /// Losses in bursts, beside those.
     pub burst_loss: Option<BurstLoss>,
+    /// Larger packets (frames on Ethernet) vanish without a word: a black hole, such as a hop whose ICMP errors are filtered makes it.
+    pub largest_packet: Option<usize>,
     /// Time that every packet takes.
     pub delay: Duration,
     /// Up to this much more, evenly distributed. Packets do not overtake each other because of it.
@@ -44,6 +46,7 @@ impl Default for Impairments {
         Impairments {
             loss: 0.0,
             burst_loss: None,
+            largest_packet: None,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
             reordering: 0.0,
@@ -141,7 +144,7 @@ impl Path {
             self.counters.queue_full += 1;
             return Err(PathDrop::QueueFull);
         };
-        let mut is_lost = self.is_lost();
+        let mut is_lost = self.is_lost() || self.impairments.largest_packet.is_some_and(|largest| packet.len() > largest);
         if self.random.chance(self.impairments.corruption) {
             is_lost |= !self.corrupt(&mut packet, pool);
         }

@@ -81,6 +81,9 @@ impl Connection {
         // The SYN is not data: it says nothing of the window's use.
         let syn = usize::from(self.send.unacknowledged == self.send.initial);
         let mut progress = if advanced > 0 { self.advance_unacknowledged(segment, &witness) } else { Progress::default() };
+        if advanced > 0 {
+            self.path_acknowledged(cx);
+        }
         let by_sack = self.take_sack(cx, segment, &witness, &mut progress);
         let sample = self.measure_round_trip(segment, &progress);
         let forward = progress.highest.map_or(acknowledgement, |highest| highest.latest(acknowledgement));

@@ -74,6 +74,7 @@ impl Connection {
         TcpOptions {
             timestamps: self.agreement.timestamps.then_some(timestamps),
             sack: self.receive.sack(self.sack_room()),
+            user_timeout: self.user_timeout_option(),
             ..TcpOptions::default()
         }
     }
@@ -83,6 +84,7 @@ impl Connection {
         let options = self.segment_options(self.timestamp(cx));
         self.receive.duplicate = None;
         self.receive.reassembly.note_reported();
+        self.user_timeout_sent();
         let urgent = self.send.urgent_pointer(sequence);
         let flags = flags | if urgent.is_some() { TcpFlags::URG } else { TcpFlags::NONE };
         TcpHeader {
@@ -126,7 +128,10 @@ impl Connection {
             flags,
             window: self.receive.advertise_unscaled(),
             urgent_pointer: 0,
-            options: self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps),
+            options: TcpOptions {
+                user_timeout: self.user_timeout_option(),
+                ..self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps)
+            },
         };
         self.note_syn_sent(cx);
         let mut packet = start_packet(cx, &header);
@@ -238,9 +243,11 @@ impl Connection {
                 self.send.next = end;
                 self.recovery.sent(bytes);
                 self.recovery.probe_is_next = true;
+                self.note_path_use(start, end);
                 self.receive.note_dialogue(cx.now, cx.config.delayed_acknowledgement);
             }
             Cause::Again(cause) => {
+                self.note_path_reuse(cx, start, end);
                 self.send.scoreboard.resent(start, end, cx.now);
                 self.recovery.sent(bytes);
                 self.recovery.resent_bytes += bytes;

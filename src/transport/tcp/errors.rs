@@ -16,11 +16,7 @@ impl Connection {
             return;
         }
         if let DeliveryError::PacketTooBig { mtu } = report.error {
-            if mtu < self.path_mtu {
-                cx.out.counters().network.path_mtu_updates.increment();
-                self.path_mtu_changed(cx, mtu);
-            }
-            return;
+            return self.packet_too_big(cx, mtu, sequence, report.reporter == report.source);
         }
         let Some(failure) = failure_of(report.error) else { return };
         let is_hard = self.state.is_opening() && self.is_active && is_final(report.error);

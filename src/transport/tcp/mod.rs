@@ -21,6 +21,7 @@ mod exchange;
 mod initial_sequence;
 mod loss_probe;
 mod options;
+mod path;
 mod rack;
 mod rate_reduction;
 mod reassembly;
@@ -40,6 +41,7 @@ mod tests;
 mod timers;
 mod transmit;
 mod user_calls;
+mod user_timeout;
 
 pub use context::{Context, Segment};
 pub use cookie_handshake::answer_with_cookie;
@@ -55,6 +57,7 @@ use congestion::Controller;
 use ecn::Ecn;
 use exchange::News;
 use options::Agreement;
+use path::PathState;
 use receive_side::{Due, ReceiveSide};
 use retransmission::Recovery;
 use round_trip::RoundTrip;
@@ -62,6 +65,7 @@ use send_side::SendSide;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use timers::{Timer, Timers};
+use user_timeout::Advice;
 
 /// One connection.
 pub struct Connection {
@@ -88,10 +92,17 @@ pub struct Connection {
     /// What the transmission of data waits for, besides window and acknowledgements.
     blocked: Option<NoRoom>,
     path_mtu: u16,
+    path: PathState,
     /// When the peer was last heard.
     last_heard: Instant,
     /// Keepalive probes since.
     keepalive_probes: u32,
+    /// Since when the persist timer has been running without a break.
+    held_since: Option<Instant>,
+    /// The user timeout that the program wants; `options` has the one in force.
+    wished_user_timeout: Option<Duration>,
+    /// The user timeout option, both ways.
+    advice: Advice,
     /// When we last sent a challenge ACK.
     last_challenge: Option<Instant>,
 }
@@ -112,6 +123,7 @@ impl Connection {
         let mut connection = Connection::new(cx, shared, syn.destination, syn.source, isn, false);
         cx.out.counters().transport.passive_opens.increment();
         connection.take_peers_syn(syn);
+        connection.take_user_timeout(syn.header.options.user_timeout, cx.config.user_timeout_limits);
         connection.enter(cx, State::SynReceived);
         connection.send_syn(cx);
         connection.end_batch(cx);
@@ -136,7 +148,7 @@ impl Connection {
             initial_segments: cx.config.initial_window_segments,
             non_validated_period: cx.config.congestion_window_validity,
         };
-        Connection {
+        let mut connection = Connection {
             local,
             remote,
             state: State::Closed,
@@ -153,13 +165,20 @@ impl Connection {
             timestamp_offset: initial_sequence::timestamp_offset(cx.random, local.ip(), remote.ip()),
             blocked: None,
             path_mtu: cx.path_mtu,
+            path: PathState::default(),
             last_heard: cx.now,
             keepalive_probes: 0,
+            held_since: None,
+            wished_user_timeout: options.user_timeout,
+            advice: Advice::default(),
             last_challenge: None,
             agreement,
             options,
             shared,
-        }
+        };
+        connection.begin_path(cx);
+        connection.advertise_user_timeout();
+        connection
     }
 
     /// Ends a batch: hands over what was received, takes what was written, sends what became possible, acknowledges once (RFC 9293 §3.10.7.4,
@@ -176,7 +195,10 @@ impl Connection {
     pub fn run_timers(&mut self, cx: &mut Context<'_>) {
         while let Some(timer) = self.timers.take_due(cx.now) {
             match timer {
-                Timer::Retransmission => self.retransmission_timeout(cx),
+                Timer::Retransmission => {
+                    self.retransmission_timeout(cx);
+                    self.path_timed_out(cx);
+                }
                 Timer::Reordering => self.reordering_timeout(cx),
                 Timer::LossProbe => self.loss_probe_timeout(cx),
                 Timer::Persist => self.persist_timeout(cx),
@@ -198,22 +220,6 @@ impl Connection {
     pub fn device_room(&mut self, cx: &mut Context<'_>) {
         if self.blocked == Some(NoRoom::Device) {
             self.blocked = None;
-        }
-        self.end_batch(cx);
-    }
-
-    /// The path to the peer now carries IP packets of `mtu` bytes (RFC 9293 §3.7.5, RFC 1191 §6.5).
-    pub fn path_mtu_changed(&mut self, cx: &mut Context<'_>, mtu: u16) {
-        if mtu == self.path_mtu {
-            return;
-        }
-        let before = self.send.segment_size;
-        self.path_mtu = mtu;
-        self.update_segment_size();
-        if self.send.segment_size < before && self.state.is_synchronized() {
-            // What is in flight did not fit. That is no sign of congestion (RFC 1191 §6.5: "not ... caused by congestion").
-            self.send.scoreboard.all_is_lost();
-            self.recovery.force_one();
         }
         self.end_batch(cx);
     }

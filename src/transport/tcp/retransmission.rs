@@ -378,6 +378,9 @@ impl Connection {
     /// RFC 5681 §3.2 steps 2 and 3, RFC 6675 §5 step 4, RFC 9937 §6.2. What limited transmit added does not count as having been in flight (RFC 5681
     /// §3.2): as much was delivered.
     fn enter_fast_recovery(&mut self, cx: &mut Context<'_>, delivered: usize) {
+        if self.only_probe_is_lost(cx) {
+            return;
+        }
         cx.out.counters().transport.fast_retransmits.increment();
         let outstanding = self.send.scoreboard.in_flight() + self.send.scoreboard.lost() + delivered;
         let flight = outstanding.saturating_sub(self.recovery.left_network(self.send.segment_size));

@@ -197,6 +197,7 @@ impl Connection {
     fn heard_from_peer(&mut self, cx: &Context<'_>, segment: &Segment) {
         self.last_heard = cx.now;
         self.keepalive_probes = 0;
+        self.take_user_timeout(segment.header.options.user_timeout, cx.config.user_timeout_limits);
         if let Some(timestamps) = segment.header.options.timestamps.filter(|_| self.agreement.timestamps) {
             self.receive.note_timestamp(timestamps.value, segment.header.sequence, cx.now);
         }

@@ -18,6 +18,7 @@ impl Connection {
             return drop_because(DropReason::OutOfWindow); // Fifth
         }
         self.take_peers_syn(segment); // Fourth
+        self.take_user_timeout(segment.header.options.user_timeout, cx.config.user_timeout_limits);
         if !segment.has(TcpFlags::ACK) {
             return self.open_simultaneously(cx);
         }
@@ -88,5 +89,6 @@ impl Connection {
             self.congestion.start_with_one_segment();
         }
         self.send.last_sent = cx.now;
+        self.advertise_user_timeout();
     }
 }

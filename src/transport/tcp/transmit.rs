@@ -7,6 +7,7 @@ use super::send_side::Allowance;
 use super::timers::Timer;
 use super::{Connection, Context, State};
 use crate::time::{Duration, Instant};
+use crate::transport::shared::Failure;
 
 /// RFC 7765 §4: rrthresh, in segments.
 const RESTART_THRESHOLD: usize = 4;
@@ -26,6 +27,9 @@ impl Connection {
             self.recovery.stop_preferring_new();
         }
         while !self.is_blocked() && self.send_lost(cx) {}
+        if self.send_path_probe(cx) {
+            return;
+        }
         while !self.is_blocked() && self.send_new(cx) {}
         self.note_window_limit();
     }
@@ -39,7 +43,7 @@ impl Connection {
     }
 
     /// Bytes that congestion control admits now; during fast recovery, rate reduction does.
-    fn congestion_room(&self) -> usize {
+    pub(super) fn congestion_room(&self) -> usize {
         match self.recovery.rate() {
             Some(rate) => rate.room(),
             None => self.congestion.window().saturating_sub(self.pipe()),
@@ -129,6 +133,7 @@ impl Connection {
         }
         self.recovery.restarts_timer = false;
         self.recovery.probe_is_next = false;
+        self.held_since = self.timers.is_set(Timer::Persist).then(|| self.held_since.unwrap_or(now));
     }
 
     fn disarm_retransmission(&mut self) {
@@ -197,6 +202,10 @@ impl Connection {
         if self.recovery.probes_unanswered >= cx.config.data_retries || self.is_silent_too_long(cx.now) {
             return self.give_up(cx);
         }
+        if self.is_held_too_long(cx) {
+            cx.out.counters().transport.zero_windows_aborted.increment();
+            return self.abort(cx, Failure::TimedOut);
+        }
         let sent = if self.send.scoreboard.is_empty() {
             let length = self.send.usable_window().clamp(1, self.send.segment_size).min(self.send.unsent());
             self.send_first_time(cx, length, self.send.finish && length == 0)
@@ -214,6 +223,13 @@ impl Connection {
         self.options.user_timeout.is_some_and(|limit| now.since(self.last_heard) >= limit)
     }
 
+    /// A peer that answers probes and never opens its window keeps our memory for nothing: a program may bound that, for an orphan nobody else can.
+    fn is_held_too_long(&self, cx: &Context<'_>) -> bool {
+        let orphans = Some(cx.config.orphan_zero_window_timeout).filter(|_| self.is_released);
+        let limit = orphans.into_iter().chain(cx.config.zero_window_timeout).min();
+        self.held_since.zip(limit).is_some_and(|(since, limit)| cx.now.since(since) >= limit)
+    }
+
     /// RFC 9293 §3.8.4.
     pub(super) fn keepalive_timeout(&mut self, cx: &mut Context<'_>) {
         let Some(keepalive) = self.options.keepalive else { return };
@@ -222,7 +238,7 @@ impl Connection {
             let next = idle_until.max(cx.now + keepalive.interval.max(Duration::from_millis(1)));
             return self.timers.set(Timer::Keepalive, if idle_until > cx.now { idle_until } else { next });
         }
-        if self.keepalive_probes >= keepalive.count {
+        if self.keepalive_probes >= keepalive.count || (self.keepalive_probes > 0 && self.is_silent_too_long(cx.now)) {
             return self.give_up(cx);
         }
         self.keepalive_probes += 1;

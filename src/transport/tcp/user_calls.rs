@@ -105,6 +105,11 @@ impl Connection {
 
     /// Takes changed options into effect.
     pub(super) fn apply_options(&mut self, cx: &Context<'_>) {
+        if self.wished_user_timeout != self.options.user_timeout {
+            self.advertise_user_timeout();
+        }
+        self.wished_user_timeout = self.options.user_timeout;
+        self.adapt_user_timeout(cx.config.user_timeout_limits);
         self.receive.buffer = self.options.receive_buffer;
         self.timers.cancel(Timer::Keepalive);
         self.recovery.restarts_timer |= self.options.user_timeout.is_some();

@@ -164,6 +164,11 @@ impl Scoreboard {
         self.pieces.front().map(|first| first.sent)
     }
 
+    /// Whether `start..end` is lost, and nothing else is.
+    pub(super) fn is_all_that_is_lost(&mut self, start: SequenceNumber, end: SequenceNumber) -> bool {
+        self.lost == end.distance_from(start) as usize && self.next_lost().is_some_and(|(first, last)| first == start && last == end)
+    }
+
     /// Notes a first transmission of `start..end`, behind everything noted before.
     pub(super) fn sent(&mut self, start: SequenceNumber, end: SequenceNumber, now: Instant, segment_size: usize) {
         if self.pieces.is_empty() {

@@ -5,6 +5,7 @@ mod closing;
 mod ecn;
 mod errors;
 mod handshake;
+mod limits;
 mod lockstep;
 mod loss;
 mod rack;
