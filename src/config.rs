@@ -195,6 +195,12 @@ pub struct TcpConfig {
     pub fin_wait_2_timeout: Duration,
     /// Connections without a handle that still have something to send or to hear.
     pub orphans: usize,
+    /// Servers whose Fast Open cookies, or refusals, a client remembers (RFC 7413 §4.1.3).
+    pub fast_open_cookies: usize,
+    /// How long a server's key for Fast Open cookies lasts; a cookie is good for up to twice as long.
+    pub fast_open_key_lifetime: Duration,
+    /// How long a client leaves a server alone that refused Fast Open (RFC 7413 §4.1.3.1).
+    pub fast_open_refusal_time: Duration,
     /// How the size of segments is found where ICMP does not tell it (RFC 4821).
     pub path_mtu_probing: PathMtuProbing,
     /// Retransmission timeouts in a row, with large segments in flight, that are taken for a path which loses large packets (RFC 4821 §7.7).
@@ -281,6 +287,9 @@ impl Default for TcpConfig {
             maximum_segment_lifetime: Duration::from_secs(30),
             fin_wait_2_timeout: Duration::from_secs(60),
             orphans: 16_384,
+            fast_open_cookies: 1_024,
+            fast_open_key_lifetime: Duration::from_secs(12 * 3_600),
+            fast_open_refusal_time: Duration::from_secs(3_600),
             path_mtu_probing: PathMtuProbing::BlackHole,
             black_hole_timeouts: 2,
             path_mtu_base: 1_280,
@@ -311,6 +320,7 @@ impl TcpConfig {
             keepalive: None,
             user_timeout: None,
             advertise_user_timeout: false,
+            fast_open: false,
             linger: None,
             time_to_live: 64,
             traffic_class: 0,

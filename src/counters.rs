@@ -163,6 +163,16 @@ counter_group! {
         syn_cookies_accepted,
         /// Acknowledgements that came to a listener which sends cookies, and were none.
         syn_cookies_failed,
+        /// SYNs sent with data (RFC 7413).
+        fast_opens_active,
+        /// Of those, the ones whose data the server did not take.
+        fast_opens_refused,
+        /// SYNs whose data was taken.
+        fast_opens_passive,
+        /// Fast Open cookies of servers forgotten because the cache was full.
+        fast_open_cookies_evicted,
+        /// SYNs with a good cookie whose data was not taken, because too many others were not complete.
+        fast_opens_declined,
         /// Listeners refused, because there were as many as may be.
         listeners_refused,
         /// Paths found to lose large packets without a word: the segment size was lowered (RFC 4821 §7.7).

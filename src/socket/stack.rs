@@ -9,6 +9,7 @@ use crate::device::DeviceProperties;
 use crate::network::topology::{Cidr, Route, Topology};
 use crate::pipeline::Pipeline;
 use crate::time::Instant;
+use crate::transport::shared::SocketOptions;
 use crate::wire::Protocol;
 use std::fmt;
 use std::io;
@@ -62,6 +63,14 @@ impl Stack {
     pub fn connect_with(&self, target: impl ToTarget, options: &ConnectOptions) -> io::Result<TcpStream> {
         let addresses = target.targets(self)?;
         connect_any(&self.inner.backend, &addresses, options)
+    }
+
+    /// Connects by Fast Open (RFC 7413) where the server's cookie is known, so that `data` goes with the SYN; else as usual, with `data` behind the
+    /// handshake, and asks for a cookie for the next time. `data` may arrive twice: only for requests that may be repeated.
+    pub fn connect_with_data(&self, target: impl ToTarget, data: &[u8], options: &ConnectOptions) -> io::Result<TcpStream> {
+        let socket = options.options.clone().unwrap_or_else(|| self.inner.backend.config.tcp.socket_options());
+        let socket = SocketOptions { fast_open: true, ..socket };
+        self.connect_with(target, &ConnectOptions { options: Some(socket), first_data: data.to_vec(), ..options.clone() })
     }
 
     /// Tries `addresses` one 250 ms after the other, without a pause after one that failed; the first that answers wins.

@@ -122,6 +122,13 @@ impl TcpListener {
         self.change(|options| options.send_buffer = buffer_size(bytes))
     }
 
+    /// Takes the data of SYNs whose Fast Open cookie is good, and hands their connections over before the handshake is complete (RFC 7413): at most so many
+    /// at once; zero, as it is by default, switches it off. Such data may come twice: only for requests that may be repeated.
+    pub fn set_fast_open(&self, queue: usize) -> io::Result<()> {
+        self.state().fast_open = queue;
+        Ok(())
+    }
+
     /// `Unsupported`.
     pub fn set_only_v6(&self, _on: bool) -> io::Result<()> {
         unsupported("IPv6")

@@ -58,6 +58,9 @@ pub struct ConnectOptions {
     pub timeout: Option<Duration>,
     /// What the socket starts with, where it is not the stack's default.
     pub options: Option<SocketOptions>,
+    /// Written before the connection is opened: it follows the handshake at once, and with [`SocketOptions::fast_open`], and a cookie from an earlier
+    /// connection, goes with the SYN (RFC 7413), where the server may see it twice. At most a send buffer, else `InvalidInput`.
+    pub first_data: Vec<u8>,
 }
 
 impl TcpStream {
@@ -71,6 +74,7 @@ impl TcpStream {
         let options = connect.options.clone().unwrap_or_else(|| backend.config.tcp.socket_options());
         let shared = TcpShared::new(backend.marks.clone(), backend.device_room.clone(), local, remote, options);
         shared.state.lock().lease = lease;
+        put_first(&backend.pool, &shared, &connect.first_data)?;
         shared.mark(Mark::Open);
         Ok(TcpStream::adopt(backend, shared))
     }
@@ -247,6 +251,18 @@ impl TcpStream {
         }
         Some(result)
     }
+}
+
+/// Puts what is to be sent first into a socket that nobody else knows yet.
+fn put_first(pool: &Pool, shared: &TcpShared, data: &[u8]) -> io::Result<()> {
+    let chunks: Vec<Slice> = data.chunks(LARGE_CHUNK).map(|chunk| pool.copy_from(0, chunk)).collect();
+    let mut state = shared.state.lock();
+    if data.len() > state.send_room() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more first data than the send buffer holds"));
+    }
+    state.unacknowledged += data.len();
+    state.to_send.extend(chunks);
+    Ok(())
 }
 
 #[derive(Copy, Clone, PartialEq, Eq)]

@@ -54,6 +54,8 @@ pub(super) struct Entry {
     is_orphan: bool,
     /// The listener that it is for, until the handshake is complete.
     listener: Option<usize>,
+    /// The listener that handed it over early, until the handshake is complete.
+    early_for: Option<usize>,
 }
 
 impl Connections {
@@ -231,12 +233,20 @@ impl Connections {
     }
 
     /// Hands a connection whose handshake is complete over to its listener's queue.
-    fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) {
+    pub(super) fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.listener.is_none() || !entry.connection.state().is_synchronized() {
+        if let Some(listener) = entry.early_for.take_if(|_| entry.connection.state().is_synchronized()) {
+            self.listeners.no_longer_early(listener, key, None);
+        }
+        let is_ready = entry.connection.state().is_synchronized() || entry.connection.is_early();
+        if entry.listener.is_none() || !is_ready {
             return;
         }
         let Some(listener) = entry.listener.take() else { return };
+        if entry.connection.is_early() {
+            entry.early_for = Some(listener);
+            self.listeners.is_early(listener, key);
+        }
         // The shared state says "connected" before anybody can accept it.
         entry.connection.end_batch(&mut environment.context(now, entry.connection.remote().ip(), out));
         let shared = entry.connection.shared().clone();
@@ -303,6 +313,9 @@ impl Connections {
         if let Some(listener) = entry.listener {
             self.listeners.forget(listener, key);
         }
+        if let Some(listener) = entry.early_for {
+            self.listeners.no_longer_early(listener, key, Some(entry.connection.last_heard()));
+        }
         let shared = entry.connection.shared();
         shared.place.store(0, Ordering::Relaxed);
         let lease = std::mem::take(&mut shared.state.lock().lease);
@@ -312,7 +325,15 @@ impl Connections {
 
     fn insert(&mut self, connection: Connection, listener: Option<usize>) -> usize {
         let ends = Ends { local: connection.local(), remote: connection.remote() };
-        let entry = Entry { connection, armed: Armed::default(), is_touched: false, is_waiting: false, is_orphan: false, listener };
+        let entry = Entry {
+            connection,
+            armed: Armed::default(),
+            is_touched: false,
+            is_waiting: false,
+            is_orphan: false,
+            listener,
+            early_for: None,
+        };
         let key = self.entries.insert(entry);
         if let Some(entry) = self.entries.get(key) {
             entry.connection.shared().place.store(super::datagram::place_of(key), Ordering::Relaxed);

@@ -4,6 +4,7 @@
 
 use super::challenge::ChallengeBudget;
 use super::demux::KeyedHash;
+use super::fast_open::{CookieCache, ServerCookies};
 use super::path_mtu::PathMtus;
 use super::ports::EphemeralPorts;
 use super::shared::Failure;
@@ -33,6 +34,8 @@ pub(super) struct Environment {
     pub(super) path_mtus: PathMtus,
     pub(super) packet_number: u64,
     pub(super) challenge_acks: ChallengeBudget,
+    pub(super) fast_open: CookieCache,
+    pub(super) fast_open_server: ServerCookies,
     /// Set when nothing may be opened any more: why.
     pub(super) refusing: Option<Failure>,
 }
@@ -40,6 +43,8 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn new(config: &Config, topology: Arc<Topology>, pool: Pool, mut random: SecretRandom) -> Environment {
         let hash = KeyedHash::new(&mut random);
+        let fast_open = CookieCache::new(config.tcp.fast_open_cookies, KeyedHash::new(&mut random));
+        let fast_open_server = ServerCookies::new(&mut random, &config.tcp);
         Environment {
             tcp: config.tcp.clone(),
             datagram: config.datagram.clone(),
@@ -50,6 +55,8 @@ impl Environment {
             path_mtus: PathMtus::new(config.network.path_mtu_entries, hash),
             packet_number: 0,
             challenge_acks: ChallengeBudget::new(config.tcp.challenge_acks_per_second),
+            fast_open,
+            fast_open_server,
             refusing: None,
         }
     }
@@ -74,6 +81,7 @@ impl Environment {
             topology: &self.topology,
             random: &mut self.random,
             challenge_acks: &mut self.challenge_acks,
+            fast_open: &mut self.fast_open,
             packet_number: &mut self.packet_number,
             path_mtu,
             out,

@@ -13,9 +13,9 @@ use super::environment::{Environment, Out};
 use super::shared::{self, DeviceRoom, Failure, ListenerShared, MarkQueue, Readiness, SocketOptions, TcpShared};
 use super::syn_cookies;
 use crate::config::{SynCookies, TcpConfig};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use slab::Slab;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,7 +35,14 @@ struct Listener {
     half_open: BTreeSet<usize>,
     /// Until when cookies that it sent may come back.
     cookies_until: Option<Instant>,
+    /// Places of connections that were handed over before their handshake was complete (RFC 7413 §4.2, PendingFastOpenRequests).
+    early: BTreeSet<usize>,
+    /// Until when those count that were reset then: a reset must not be the way round the bound (RFC 7413 §5.1).
+    early_resets: VecDeque<Instant>,
 }
+
+/// How long a reset connection counts against the bound (Linux: 60 s).
+const EARLY_RESET_COUNTS: Duration = Duration::from_secs(60);
 
 /// What to do with a SYN.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -138,6 +145,31 @@ impl Listeners {
         self.sockets.get(key).and_then(|listener| listener.cookies_until).is_some_and(|until| now < until)
     }
 
+    /// How many connections of the listener may be handed over early, if any; `Some(true)`: one more now.
+    pub(super) fn may_hand_over_early(&mut self, key: usize, now: Instant) -> Option<bool> {
+        let listener = self.sockets.get_mut(key)?;
+        while listener.early_resets.front().is_some_and(|&until| until <= now) {
+            listener.early_resets.pop_front();
+        }
+        let limit = listener.shared.state.lock().fast_open;
+        (limit > 0).then_some(listener.early.len() + listener.early_resets.len() < limit)
+    }
+
+    /// The connection at `connection` was handed over early.
+    pub(super) fn is_early(&mut self, key: usize, connection: usize) {
+        if let Some(listener) = self.sockets.get_mut(key) {
+            listener.early.insert(connection);
+        }
+    }
+
+    /// It is no longer: its handshake is complete, or it was reset before.
+    pub(super) fn no_longer_early(&mut self, key: usize, connection: usize, reset_at: Option<Instant>) {
+        let Some(listener) = self.sockets.get_mut(key) else { return };
+        if listener.early.remove(&connection) {
+            listener.early_resets.extend(reset_at.map(|at| at + EARLY_RESET_COUNTS));
+        }
+    }
+
     /// What connections of the listener start with.
     pub(super) fn options(&self, key: usize) -> Option<SocketOptions> {
         Some(self.sockets.get(key)?.shared.state.lock().options.clone())
@@ -208,7 +240,14 @@ impl Listeners {
         if !self.ports.insert(local, key) {
             return Err(Failure::AddressInUse);
         }
-        self.sockets.insert(Listener { shared: shared.clone(), local, half_open: BTreeSet::new(), cookies_until: None });
+        self.sockets.insert(Listener {
+            shared: shared.clone(),
+            local,
+            half_open: BTreeSet::new(),
+            cookies_until: None,
+            early: BTreeSet::new(),
+            early_resets: VecDeque::new(),
+        });
         Ok((key, local))
     }
 

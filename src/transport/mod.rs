@@ -8,6 +8,7 @@ mod connections;
 mod datagram;
 mod demux;
 mod environment;
+pub mod fast_open;
 mod listeners;
 mod path_mtu;
 pub mod ports;

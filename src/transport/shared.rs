@@ -375,6 +375,9 @@ pub struct SocketOptions {
     pub user_timeout: Option<Duration>,
     /// Tell the peer the user timeout, and, unless this socket has one of its own, adapt it to what the peer tells (RFC 5482).
     pub advertise_user_timeout: bool,
+    /// Client: use Fast Open (RFC 7413). Data that is written before the connection is opened may then arrive twice, so it has to be harmless to
+    /// repeat.
+    pub fast_open: bool,
     /// What the last handle's drop does: `None` closes in the background; zero resets; else data that is unsent after this time is lost.
     pub linger: Option<Duration>,
     /// IPv4 time to live, IPv6 hop limit.

@@ -14,6 +14,7 @@ mod captures;
 mod datagrams;
 #[cfg(target_os = "linux")]
 mod endings;
+mod fast_open;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
@@ -52,6 +53,7 @@ fn main() {
         paths::trials,
         datagrams::trials,
         endings::trials,
+        fast_open::trials,
         lifecycle::trials,
         captures::trials,
         processes::trials,

@@ -11,7 +11,7 @@ use crate::transport::listeners::Admission;
 use crate::transport::segment;
 use crate::transport::shared::{self, Failure, Phase, Readiness, TcpShared};
 use crate::transport::syn_cookies::Remembered;
-use crate::transport::tcp::{Connection, Segment, State, answer_with_cookie};
+use crate::transport::tcp::{Connection, FastOpenGrant, Segment, State, answer_with_cookie};
 use crate::wire::{SequenceNumber, TcpFlags, TcpHeader};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -196,9 +196,23 @@ impl Connections {
         let Some(shared) = self.listeners.child(listener, segment.destination, segment.source) else { return };
         let ends = Ends { local: segment.destination, remote: segment.source };
         let sequence = self.initial_sequence(now, ends, least);
-        let connection = Connection::accept(&mut environment.context(now, ends.remote.ip(), out), shared, segment, sequence);
+        let grant = self.judge_fast_open(environment, now, listener, segment, out);
+        let mut cx = environment.context(now, ends.remote.ip(), out);
+        let connection = Connection::accept_fast(&mut cx, shared, segment, sequence, grant);
         let key = self.insert(connection, Some(listener));
         self.listeners.began(listener, key);
+        self.promote(key, environment, now, out);
+    }
+
+    /// Fast Open, server side (RFC 7413 §4.2.2, steps 1 to 3).
+    fn judge_fast_open(&mut self, environment: &Environment, now: Instant, listener: usize, syn: &Segment, out: &mut Out) -> FastOpenGrant {
+        let Some(cookie) = syn.header.options.fast_open else { return FastOpenGrant::default() };
+        let Some(has_room) = self.listeners.may_hand_over_early(listener, now) else { return FastOpenGrant::default() };
+        let judgement = environment.fast_open_server.judge(now, syn.destination.ip(), syn.source.ip(), cookie);
+        if judgement.is_valid && !has_room {
+            out.counters().transport.fast_opens_declined.increment();
+        }
+        FastOpenGrant { takes_data: judgement.is_valid && has_room && !syn.payload.is_empty(), cookie: judgement.renewed }
     }
 
     fn initial_sequence(&self, now: Instant, ends: Ends, least: Option<SequenceNumber>) -> SequenceNumber {

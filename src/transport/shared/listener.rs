@@ -34,6 +34,8 @@ pub struct ListenerState {
     pub accepted: VecDeque<Arc<TcpShared>>,
     /// How many may wait there.
     pub backlog: usize,
+    /// Connections that may be handed over, by Fast Open, before their handshake is complete; zero: none.
+    pub fast_open: usize,
     /// Why it failed.
     pub failure: Option<Failure>,
     /// What accepted connections start with.
@@ -61,6 +63,7 @@ impl ListenerShared {
                 listening: false,
                 accepted: VecDeque::new(),
                 backlog,
+                fast_open: 0,
                 failure: None,
                 options,
                 watches: Watches::new(),

@@ -8,6 +8,7 @@ use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
 use crate::time::Instant;
 use crate::transport::challenge::ChallengeBudget;
+use crate::transport::fast_open::CookieCache;
 use crate::wire::{SequenceNumber, TcpFlags, TcpHeader};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -95,6 +96,8 @@ pub struct Context<'a> {
     pub random: &'a mut SecretRandom,
     /// The stack's budget of challenge ACKs (RFC 5961 §7).
     pub challenge_acks: &'a mut ChallengeBudget,
+    /// What is known of servers' Fast Open cookies.
+    pub fast_open: &'a mut CookieCache,
     /// The last number given to a packet.
     pub packet_number: &'a mut u64,
     /// The path MTU to this connection's peer, in bytes of IP packet.

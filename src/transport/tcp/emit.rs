@@ -120,6 +120,9 @@ impl Connection {
             true => TcpFlags::SYN_ACK | self.ecn.syn_ack_flags(),
             false => TcpFlags::SYN | self.ecn.syn_flags(self.options.ecn, is_repeated),
         };
+        let options = self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps);
+        let options = TcpOptions { user_timeout: self.user_timeout_option(), ..options };
+        let (fast_open, data) = self.fast_open_of_syn(&options);
         let header = TcpHeader {
             source_port: self.local.port(),
             destination_port: self.remote.port(),
@@ -128,14 +131,13 @@ impl Connection {
             flags,
             window: self.receive.advertise_unscaled(),
             urgent_pointer: 0,
-            options: TcpOptions {
-                user_timeout: self.user_timeout_option(),
-                ..self.agreement.syn_options(cx.topology, self.remote.ip(), timestamps)
-            },
+            options: TcpOptions { fast_open, ..options },
         };
         self.note_syn_sent(cx);
         let mut packet = start_packet(cx, &header);
         packet.doubts_path = self.recovery.doubts_path();
+        let data = self.send.queue.copy_to(&mut packet, self.send.initial + 1, data, LARGEST_SLICE_COUNT);
+        self.note_syn_data(cx, data);
         emit(cx, &self.route(), &header, packet, None);
     }
 

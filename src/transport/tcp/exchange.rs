@@ -45,6 +45,12 @@ impl News {
         }
     }
 
+    /// The program may have the connection although its handshake is not complete.
+    pub(super) fn connected_early(&mut self) {
+        self.is_wanted = true;
+        self.phase = Some(Phase::Connected);
+    }
+
     pub(super) fn failed(&mut self, failure: Failure) {
         self.is_wanted = true;
         self.failure = Some(failure);

@@ -18,6 +18,7 @@ mod ecn;
 mod emit;
 mod errors;
 mod exchange;
+mod fast_open;
 mod initial_sequence;
 mod loss_probe;
 mod options;
@@ -46,6 +47,7 @@ mod user_timeout;
 pub use context::{Context, Segment};
 pub use cookie_handshake::answer_with_cookie;
 pub use emit::reset_for;
+pub use fast_open::FastOpenGrant;
 pub use initial_sequence::InitialSequence;
 pub use state::State;
 
@@ -56,6 +58,7 @@ use crate::wire::{SequenceNumber, TcpFlags};
 use congestion::Controller;
 use ecn::Ecn;
 use exchange::News;
+use fast_open::FastOpen;
 use options::Agreement;
 use path::PathState;
 use receive_side::{Due, ReceiveSide};
@@ -97,6 +100,8 @@ pub struct Connection {
     last_heard: Instant,
     /// Keepalive probes since.
     keepalive_probes: u32,
+    /// While the handshake has to do with Fast Open.
+    fast_open: Option<Box<FastOpen>>,
     /// Since when the persist timer has been running without a break.
     held_since: Option<Instant>,
     /// The user timeout that the program wants; `options` has the one in force.
@@ -113,6 +118,9 @@ impl Connection {
         let mut connection = Connection::new(cx, shared, local, remote, isn, true);
         cx.out.counters().transport.active_opens.increment();
         connection.enter(cx, State::SynSent);
+        connection.prepare_fast_open(cx);
+        // What the program wrote before it connected may go with the SYN.
+        connection.exchange(cx);
         connection.send_syn(cx);
         connection.end_batch(cx);
         connection
@@ -120,11 +128,24 @@ impl Connection {
 
     /// Passive open (RFC 9293 §3.10.7.2): SYN-RECEIVED; the SYN-ACK is on its way. The phase stays `Connecting` until the handshake completes.
     pub fn accept(cx: &mut Context<'_>, shared: Arc<TcpShared>, syn: &Segment, isn: SequenceNumber) -> Connection {
+        Connection::accept_fast(cx, shared, syn, isn, FastOpenGrant::default())
+    }
+
+    /// The same, with what the listener grants to a SYN with a Fast Open option (RFC 7413 §4.2.2): if its data is taken, the program may have the connection at
+    /// once, and answer.
+    pub fn accept_fast(
+        cx: &mut Context<'_>,
+        shared: Arc<TcpShared>,
+        syn: &Segment,
+        isn: SequenceNumber,
+        grant: FastOpenGrant,
+    ) -> Connection {
         let mut connection = Connection::new(cx, shared, syn.destination, syn.source, isn, false);
         cx.out.counters().transport.passive_opens.increment();
         connection.take_peers_syn(syn);
         connection.take_user_timeout(syn.header.options.user_timeout, cx.config.user_timeout_limits);
         connection.enter(cx, State::SynReceived);
+        connection.take_fast_open(cx, syn, grant);
         connection.send_syn(cx);
         connection.end_batch(cx);
         connection
@@ -168,6 +189,7 @@ impl Connection {
             path: PathState::default(),
             last_heard: cx.now,
             keepalive_probes: 0,
+            fast_open: None,
             held_since: None,
             wished_user_timeout: options.user_timeout,
             advice: Advice::default(),
@@ -242,6 +264,11 @@ impl Connection {
     /// What it shares with the program.
     pub fn shared(&self) -> &Arc<TcpShared> {
         &self.shared
+    }
+
+    /// When the peer was last heard.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
     }
 
     /// Our end.

@@ -427,6 +427,7 @@ impl Connection {
     pub(super) fn retransmission_timeout(&mut self, cx: &mut Context<'_>) {
         let retries = if self.state.is_opening() { cx.config.syn_retries } else { cx.config.data_retries };
         if self.recovery.timeouts >= retries || self.is_stalled_too_long(cx.now) {
+            self.give_fast_open_up(cx);
             return self.give_up(cx);
         }
         cx.out.counters().transport.retransmission_timeouts.increment();

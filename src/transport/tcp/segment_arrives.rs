@@ -165,7 +165,8 @@ impl Connection {
     fn reset_by_peer(&mut self, cx: &mut Context<'_>) {
         cx.out.counters().transport.resets.increment();
         match self.state {
-            State::SynReceived if !self.is_active => self.finish(cx),
+            State::SynReceived if !self.is_active && !self.is_early() => self.finish(cx),
+            State::SynReceived if self.is_early() => self.fail(cx, Failure::Reset),
             State::SynReceived => self.fail(cx, Failure::Refused),
             State::Closing | State::LastAck | State::TimeWait => self.finish(cx),
             _ => self.fail(cx, Failure::Reset),
@@ -178,7 +179,7 @@ impl Connection {
             return ControlFlow::Continue(());
         }
         if self.state == State::SynReceived && !self.is_active {
-            self.finish(cx);
+            self.reset_by_peer(cx);
         } else {
             self.challenge(cx);
         }

@@ -65,7 +65,7 @@ impl Connection {
         }
     }
 
-    fn take_in_order(&mut self, cx: &mut Context<'_>, segment: &mut Segment) {
+    pub(super) fn take_in_order(&mut self, cx: &mut Context<'_>, segment: &mut Segment) {
         let (segments, size) = (segment.segments(), segment.segment_size());
         let payload = std::mem::take(&mut segment.payload);
         let mut next = self.receive.next + payload.len() as u32;

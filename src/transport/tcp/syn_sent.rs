@@ -73,6 +73,7 @@ impl Connection {
     fn take_syn_ack(&mut self, cx: &mut Context<'_>, segment: &mut Segment) -> Check {
         self.last_heard = cx.now;
         self.take_acknowledgement(cx, segment);
+        self.conclude_fast_open(cx, segment);
         self.receive.advertise_unscaled();
         self.receive.owe(Due::Now);
         self.enter(cx, State::Established);
@@ -90,5 +91,6 @@ impl Connection {
         }
         self.send.last_sent = cx.now;
         self.advertise_user_timeout();
+        self.fast_open = None;
     }
 }

@@ -15,7 +15,7 @@ const RESTART_THRESHOLD: usize = 4;
 impl Connection {
     /// Sends all that may be sent now.
     pub(super) fn transmit(&mut self, cx: &mut Context<'_>) {
-        if !self.state.is_synchronized() {
+        if !self.state.is_synchronized() && !self.is_early() {
             return;
         }
         if self.recovery.prefers_new() {
@@ -69,13 +69,13 @@ impl Connection {
 
     /// Sends new data, and the FIN behind the last of it.
     fn send_new(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.state.may_send() || !self.send.has_unsent() {
+        if !(self.state.may_send() || self.is_early()) || !self.send.has_unsent() {
             return false;
         }
         self.revalidate_after_idleness(cx);
         let length = self.send.next_length(self.allowance());
         let start = self.send.next;
-        let finish = self.send.finish_follows(start + length as u32);
+        let finish = self.state.may_send() && self.send.finish_follows(start + length as u32);
         (length > 0 || finish) && self.send_first_time(cx, length, finish) > 0
     }
 

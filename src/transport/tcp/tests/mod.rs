@@ -26,6 +26,8 @@ use crate::network::{self, Outgoing};
 use crate::packet::{ChecksumState, Packet, Pool};
 use crate::random::SecretRandom;
 use crate::transport::challenge::ChallengeBudget;
+use crate::transport::demux::KeyedHash;
+use crate::transport::fast_open::CookieCache;
 use crate::transport::shared::{DeviceRoom, Failure, Mark, MarkQueue, Phase, Socket};
 use crate::wire::TcpHeader;
 use std::convert::Infallible;
@@ -38,6 +40,7 @@ struct Host {
     topology: Topology,
     random: SecretRandom,
     challenge_acks: ChallengeBudget,
+    fast_open: CookieCache,
     packet_number: u64,
     path_mtu: u16,
     out: Outbox<Infallible, network::Message>,
@@ -58,6 +61,7 @@ impl Host {
         Host {
             now: Instant::from_secs(1),
             challenge_acks: ChallengeBudget::new(config.challenge_acks_per_second),
+            fast_open: CookieCache::new(config.fast_open_cookies, KeyedHash::new(&mut SecretRandom::from_seed(2))),
             config,
             pool: Pool::default(),
             topology: Topology {
@@ -85,6 +89,7 @@ impl Host {
             topology: &self.topology,
             random: &mut self.random,
             challenge_acks: &mut self.challenge_acks,
+            fast_open: &mut self.fast_open,
             packet_number: &mut self.packet_number,
             path_mtu: self.path_mtu,
             out: &mut self.out,
