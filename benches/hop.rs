@@ -1,16 +1,19 @@
 //! What one hop of the pipeline costs, beside a bare crossbeam channel with a thread behind it.
 //!
-//! Each measurement goes there and back: into the hop's inbox and out at a channel, so two waits and two wakes if both threads are parked
-//! (`parked`), and none while both are busy (`busy`, which is given for one packet of many on their way).
+//! Each measurement goes there and back: into the hop's inbox and out at a channel. `asleep`: the thread behind has gone to sleep before each packet, so that it
+//! has to be woken. `at_once`: the next packet follows as soon as the last is back; a bare channel's threads spin meanwhile and never sleep, a layer's yields
+//! a few times and does. `busy`: given for one packet of many on their way, nobody waits.
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hopline::packet::{Packet, Pool};
 use hopline::pipeline::Hop;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Packets on their way when busy: one batch of a layer.
 const WINDOW: usize = 64;
+/// After this time without a packet every thread sleeps.
+const PAUSE: Duration = Duration::from_micros(100);
 /// Packets of one busy measurement.
 const BURST: usize = 4_096;
 
@@ -67,7 +70,26 @@ fn packet() -> Packet {
     Packet::from_bytes(&Pool::default(), &[0x5a; 64])
 }
 
-fn parked(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, passage: &impl Passage) {
+/// One packet there and back, after a pause that is not counted.
+fn after_a_pause(passage: &impl Passage, packet: &mut Option<Packet>) -> Duration {
+    let pause = Instant::now();
+    while pause.elapsed() < PAUSE {
+        std::hint::spin_loop();
+    }
+    let start = Instant::now();
+    passage.send(packet.take().expect("it came back"));
+    *packet = Some(passage.receive());
+    start.elapsed()
+}
+
+fn asleep(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, passage: &impl Passage) {
+    let mut packet = Some(packet());
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|count| (0..count).map(|_| after_a_pause(passage, &mut packet)).sum());
+    });
+}
+
+fn at_once(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, passage: &impl Passage) {
     let mut packet = Some(packet());
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
@@ -96,9 +118,13 @@ fn main() {
     let criterion = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
     let mut criterion = criterion.configure_from_args();
     let (hop, bare) = (Hop::start(WINDOW).expect("a thread can be started"), Bare::start(WINDOW));
-    let mut group = criterion.benchmark_group("hop/parked");
-    parked(&mut group, "crossbeam", &bare);
-    parked(&mut group, "pipeline", &hop);
+    let mut group = criterion.benchmark_group("hop/asleep");
+    asleep(&mut group, "crossbeam", &bare);
+    asleep(&mut group, "pipeline", &hop);
+    group.finish();
+    let mut group = criterion.benchmark_group("hop/at_once");
+    at_once(&mut group, "crossbeam", &bare);
+    at_once(&mut group, "pipeline", &hop);
     group.finish();
     let mut group = criterion.benchmark_group("hop/busy");
     busy(&mut group, "crossbeam", &bare);

@@ -29,6 +29,11 @@ impl Handoff {
     }
 }
 
+/// So many bytes at once are bulk: by whatever hand-off, the layer's own thread takes them, while whoever brought them goes on reading or writing. (Measured
+/// on two processors: without this, combining moves a quarter less into the stack in 1500-byte frames, and a tenth less out of it, since one thread then pays for
+/// both sides of each system call.)
+pub(crate) const BULK_BYTES: usize = 16 << 10;
+
 /// Serves a layer for those who put something into its inbox.
 pub(crate) trait Attendant: Send + Sync {
     /// There is something in the inbox. Sees to it that it is taken, without waiting.

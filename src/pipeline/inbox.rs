@@ -7,7 +7,7 @@
 //! always finds its own. State is no message: it lies beside the channel, overwritten by what is newer, and a kick makes it seen.
 
 use super::bell::Bell;
-use super::handoff::Attendant;
+use super::handoff::{Attendant, BULK_BYTES};
 use super::messages::{Message, Share};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use parking_lot::Mutex;
@@ -129,6 +129,11 @@ impl<M: Message> Entry<M> {
             Some(attendant) => attendant.attend(),
             None => self.shared.bell.ring(),
         }
+    }
+
+    /// As [`Entry::ring`], for so many bytes: bulk is left to the layer's own thread.
+    pub(crate) fn ring_for(&self, bytes: usize) {
+        if bytes < BULK_BYTES { self.ring() } else { self.call() }
     }
 
     /// From now on, [`Entry::ring`] asks `attendant`. Once.

@@ -245,6 +245,7 @@ impl<M: Message> Port<M> for EntryPort<M> {
         if messages.is_empty() {
             return;
         }
+        let bytes = messages.iter().map(Message::bytes_to_send).sum();
         for message in messages.drain(..) {
             let Err(Refused { message, cause }) = self.entry.push(message) else { continue };
             let reason = match cause {
@@ -259,7 +260,7 @@ impl<M: Message> Port<M> for EntryPort<M> {
                 refuse(reason, packet);
             }
         }
-        self.entry.ring();
+        self.entry.ring_for(bytes);
     }
 }
 

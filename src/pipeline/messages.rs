@@ -19,6 +19,10 @@ pub(crate) enum Share {
 pub(crate) trait Message: Send {
     /// Whose share it takes.
     fn share(&self) -> Share;
+    /// Bytes that it has the receiver move: only what goes to the device counts.
+    fn bytes_to_send(&self) -> usize {
+        0
+    }
     /// Its packet, if it has one, so that the drop can be counted.
     fn into_packet(self) -> Option<Packet>;
 }
@@ -28,6 +32,14 @@ fn share_of(packet: &Packet) -> Share {
 }
 
 impl Message for link::Message {
+    fn bytes_to_send(&self) -> usize {
+        match self {
+            link::Message::Send(outgoing) => outgoing.packet.len(),
+            link::Message::SendFragments { fragments, .. } => fragments.iter().map(Packet::len).sum(),
+            link::Message::Frame(_) | link::Message::Addresses(_) | link::Message::LinkState(_) => 0,
+        }
+    }
+
     fn share(&self) -> Share {
         match self {
             link::Message::Frame(packet) => share_of(packet),

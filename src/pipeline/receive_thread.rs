@@ -93,6 +93,7 @@ impl ReceiveThread {
         let counters = &self.counters.device;
         counters.receive_batches.increment();
         counters.frames_received.add(batch.len() as u64);
+        let batch_bytes = batch.iter().map(Packet::len).sum();
         for mut packet in batch.drain(..) {
             let bytes = packet.len();
             counters.bytes_received.add(bytes as u64);
@@ -104,7 +105,7 @@ impl ReceiveThread {
                 self.count_refused(refused.cause);
             }
         }
-        self.entries.link.ring();
+        self.entries.link.ring_for(batch_bytes);
     }
 
     fn count_refused(&self, cause: Refusal) {
