@@ -105,7 +105,7 @@ impl Port<Test> for SinkPort {
     }
 }
 
-/// Holds threads up at one place, by turns: so long that another thread gets through the code around it.
+/// Holds threads up at some places, by turns: so long that another thread gets through the code around it, also where processors are busy.
 #[derive(Clone)]
 struct Wide {
     at: &'static [Window],
@@ -114,7 +114,14 @@ struct Wide {
 
 impl Windows for Wide {
     fn pass(&self, window: Window) {
-        if self.at.contains(&window) && self.passed.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
+        if !self.at.contains(&window) {
+            return;
+        }
+        let passed = self.passed.fetch_add(1, Ordering::Relaxed);
+        if passed % 4 == 1 {
+            thread::yield_now();
+        }
+        if passed.is_multiple_of(4) {
             let until = time::Instant::now() + time::Duration::from_micros(2);
             while time::Instant::now() < until {
                 std::hint::spin_loop();
@@ -220,12 +227,16 @@ impl Line {
         }
     }
 
+    /// Ends the threads, which do not take long for it.
     fn stop(&mut self) -> Vec<bool> {
+        let deadline = time::Instant::now() + PATIENCE;
         for (reins, entry) in self.reins.iter().zip(&self.entries) {
-            reins.stop(time::Instant::now() + PATIENCE);
+            reins.stop(deadline);
             entry.summon();
         }
-        self.threads.drain(..).map(|thread| thread.join().unwrap()).collect()
+        let sound = self.threads.drain(..).map(|thread| thread.join().unwrap()).collect();
+        assert!(thread::panicking() || time::Instant::now() < deadline, "a layer's thread slept over being told to end");
+        sound
     }
 }
 
