@@ -45,6 +45,7 @@ struct Seg {
 enum Step {
     Receive(Vec<Seg>),
     Write(u16),
+    WriteUrgent(u16),
     Read(u16),
     Shutdown(bool),
     Wait(u16),
@@ -197,6 +198,9 @@ impl Model {
             assert!(place < self.written, "byte {place} was never written");
             assert_eq!(sent, byte(place), "byte {place}");
         }
+        if header.flags.contains(TcpFlags::URG) {
+            assert!(start.wrapping_add(header.urgent_pointer.into()) <= self.written, "urgent data that was never written");
+        }
         if header.flags.contains(TcpFlags::FIN) {
             assert!(self.is_shut, "FIN before the program closed");
             assert_eq!(start.wrapping_add(payload.len() as u32), self.written, "FIN behind the last byte");
@@ -259,16 +263,18 @@ impl Model {
         self.send(acknowledgement, flags, sequence, seg.window, options, seg.urgent, &payload);
     }
 
-    fn write(&mut self, count: u16) {
+    fn write(&mut self, count: u16, write: impl FnOnce(&mut TcpStream, &[u8]) -> std::io::Result<usize>) {
         let bytes: Vec<u8> = (0..u32::from(count)).map(|at| byte(self.written + at)).collect();
-        if let Some(Ok(count)) = self.stream.as_mut().map(|stream| stream.write(&bytes)) {
+        if let Some(Ok(count)) = self.stream.as_mut().map(|stream| write(stream, &bytes)) {
             self.written += count as u32;
         }
     }
 
     fn read(&mut self, count: u16) {
         let mut bytes = vec![0; count.into()];
+        let urgent = self.stream.as_ref().and_then(|stream| stream.urgent().ok());
         let Some(Ok(count)) = self.stream.as_mut().map(|stream| stream.read(&mut bytes)) else { return };
+        assert!(urgent.is_some_and(|left| left <= 20_000 + 65_535 + 1), "an urgent pointer beyond window and field");
         for &got in &bytes[..count] {
             assert!(self.is_lost || got == byte((IRS + 1 + self.read).0), "byte {} is not what the peer sent", self.read);
             self.read += 1;
@@ -278,7 +284,8 @@ impl Model {
     fn take(&mut self, step: &Step) {
         match step {
             Step::Receive(segs) => segs.iter().take(20).for_each(|seg| self.receive(seg)),
-            Step::Write(count) => self.write(*count),
+            Step::Write(count) => self.write(*count, |stream, bytes| stream.write(bytes)),
+            Step::WriteUrgent(count) => self.write(*count, |stream, bytes| stream.write_urgent(bytes)),
             Step::Read(count) => self.read(*count),
             Step::Shutdown(true) => {
                 self.is_shut |= self.stream.as_ref().is_some_and(|stream| stream.shutdown(Shutdown::Write).is_ok());
