@@ -2,6 +2,13 @@
 
 use std::path::Path;
 
+/// Sections of other RFCs in which an endpoint finds a MUST, and the file whose tests name them.
+const SECTIONS: [(&str, &str, &[&str]); 4] = [
+    ("RFC 7323", include_str!("timestamps.rs"), &["2.2", "2.3", "2.4", "3.2", "4.1", "4.3", "5.2", "5.3", "5.4"]),
+    ("RFC 5961", include_str!("blind_attacks.rs"), &["3.2", "4.2", "5.2", "7"]),
+    ("RFC 6298", include_str!("retransmission.rs"), &["2.1", "2.2", "2.3", "2.4", "2.5", "5", "5.1", "5.2", "5.3", "5.4", "5.5", "5.7"]),
+    ("RFC 2018", include_str!("retransmission.rs"), &["2", "3", "4", "5", "8"]),
+];
 /// What the head of this program gives a reason for.
 const NOT_DONE: [u32; 3] = [51, 52, 53];
 /// The rows of Appendix B that say MUST NOT. (MUST-46 and MUST-56 stand in both columns.)
@@ -27,6 +34,17 @@ fn every_must_has_a_test_or_a_reason() {
             assert!(!has_test && head.contains(&number.to_string()), "MUST-{number}: a reason, or a test");
         } else {
             assert!(has_test, "MUST-{number} has no test {prefix}_{number}_…");
+        }
+    }
+}
+
+#[test]
+fn every_section_with_a_must_has_a_test() {
+    for (rfc, text, sections) in SECTIONS {
+        assert!(text.lines().next().is_some_and(|head| head.contains(rfc)), "{rfc}");
+        for section in sections {
+            let names = text.split(|c: char| !c.is_ascii_digit() && c != '.' && c != '§').map(|word| word.trim_end_matches('.'));
+            assert!(names.into_iter().any(|word| word.strip_prefix('§') == Some(section)), "{rfc} §{section} has no test");
         }
     }
 }

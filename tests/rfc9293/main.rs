@@ -3,6 +3,8 @@
 //! A peer whose every byte is crafted talks to one host under virtual time ([`peer`]); what concerns programs goes through the socket interface.
 //! Where Appendix B has one number for several rows, the test covers all of them. Items about IPv6 wait for IPv6 itself.
 //!
+//! Beside them, by section, what a peer can see of the RFCs around it: [`timestamps`] (7323), [`blind_attacks`] (5961), [`retransmission`] (6298, 2018).
+//!
 //! What the stack does not do, or not as written:
 //!
 //! | item | | why |
@@ -19,6 +21,7 @@
 //! | MAY-4, 6, 9, 10, 11, 14, 15, 17, 18 | optional | Not offered: same IP identification, keepalive with an octet, received DiffServ to programs, IP timestamp and record route, FLUSH, PUSH on SEND, notice of PUSH. |
 
 mod acknowledging;
+mod blind_attacks;
 mod coverage;
 mod failures;
 mod interface;
@@ -26,5 +29,7 @@ mod keepalive;
 mod opening;
 mod options;
 mod peer;
+mod retransmission;
+mod timestamps;
 mod urgent;
 mod window;

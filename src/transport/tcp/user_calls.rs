@@ -35,7 +35,7 @@ impl Connection {
         if is_hard && !self.state.is_over() {
             return self.abort(cx, Failure::Aborted);
         }
-        if let Some(time) = linger {
+        if let Some(time) = linger.filter(|_| !self.state.is_over()) {
             self.timers.set(Timer::Linger, cx.now + time);
         }
         self.close(cx);

@@ -15,6 +15,7 @@ pub(super) struct Seg {
     pub(super) ack: Option<u32>,
     pub(super) flags: TcpFlags,
     pub(super) window: u16,
+    pub(super) urgent: u16,
     pub(super) options: TcpOptions,
     pub(super) payload: Vec<u8>,
     pub(super) segment_size: Option<usize>,
@@ -28,6 +29,7 @@ impl Default for Seg {
             ack: Some(1),
             flags: TcpFlags::NONE,
             window: 60_000,
+            urgent: 0,
             options: TcpOptions::default(),
             payload: vec![],
             segment_size: None,
@@ -134,12 +136,16 @@ impl Trace {
 
     /// A connection in any state but CLOSED and LISTEN.
     pub(super) fn in_state(state: State, options: TcpOptions) -> Trace {
+        Trace::in_state_with(TcpConfig::default(), state, options)
+    }
+
+    pub(super) fn in_state_with(config: TcpConfig, state: State, options: TcpOptions) -> Trace {
         let stamped = |seg: Seg| Seg { options: TcpOptions { timestamps: options.timestamps, ..TcpOptions::default() }, ..seg };
         let fin = |ack| stamped(Seg { flags: TcpFlags::FIN, ack: Some(ack), ..Seg::default() });
         let mut trace = match state {
-            State::SynSent => Trace::syn_sent_with(TcpConfig::default()),
-            State::SynReceived => Trace::syn_received_with(TcpConfig::default(), options),
-            _ => Trace::established_with(TcpConfig::default(), options),
+            State::SynSent => Trace::syn_sent_with(config),
+            State::SynReceived => Trace::syn_received_with(config, options),
+            _ => Trace::established_with(config, options),
         };
         let (closes, peer): (bool, Vec<Seg>) = match state {
             State::FinWait1 => (true, vec![]),
@@ -304,7 +310,7 @@ fn to_segment(host: &Host, seg: &Seg) -> Segment {
         acknowledgement: SequenceNumber(seg.ack.map_or(0, |ack| ISS.wrapping_add(ack))),
         flags: seg.flags | if seg.ack.is_some() { TcpFlags::ACK } else { TcpFlags::NONE },
         window: seg.window,
-        urgent_pointer: 0,
+        urgent_pointer: seg.urgent,
         options: seg.options,
     };
     let segment = segment_of(&host.pool, header, &seg.payload, seg.segment_size, far(), near(), host.now);
