@@ -44,6 +44,7 @@ fn section_4_2_syns_are_challenged() {
     let challenged = |trace: &mut Trace, number: u32| {
         for seq in [number, number + 500, 0x7000_0000] {
             trace.at(trace.now() + 1_000);
+            trace.sent();
             trace.send(Seg { seq, ack: None, flags: TcpFlags::SYN, ..Seg::default() });
             let lines = trace.sent();
             assert!(

@@ -66,7 +66,7 @@ fn section_2_4_and_2_5_bounds() {
 #[test]
 fn section_5_the_timer() {
     let (mut trace, mut stream) = with_round_trip(100);
-    write(&mut stream, 0, 2_000);
+    write(&mut stream, 0, 6_000);
     trace.sent();
     trace.at(200);
     trace.send(ack(1_001));
@@ -74,10 +74,19 @@ fn section_5_the_timer() {
     trace.at(200 + 299);
     assert_eq!(trace.sent(), [""; 0], "restarted at 200 ms");
     trace.at(200 + 300);
-    assert_eq!(trace.sent_with_times(), ["500 [P.] 1001..2001 ack 1"], "§5.4: the earliest that is not acknowledged");
-    trace.send(ack(2_001));
+    assert_eq!(trace.sent_with_times(), ["500 [.] 1001..2001 ack 1"], "§5.4: the earliest that is not acknowledged");
+    trace.send(ack(6_001));
     trace.at(100_000);
     assert_eq!(trace.sent(), [""; 0], "§5.2: nothing in flight, no timer");
+
+    // RFC 7765 §4: with fewer than four segments in flight it counts from the transmission of the earliest one.
+    let (mut trace, mut stream) = with_round_trip(100);
+    write(&mut stream, 0, 2_000);
+    trace.sent();
+    trace.at(200);
+    trace.send(ack(1_001));
+    trace.at(1_000);
+    assert_eq!(trace.sent_with_times()[0], "400 [P.] 1001..2001 ack 1");
 }
 
 /// §5.7: "If the timer expires awaiting the ACK of a SYN segment and the TCP implementation is using an RTO less than 3 seconds, the RTO MUST be
