@@ -344,11 +344,13 @@ pub struct DatagramConfig {
     pub send_buffer: usize,
     /// ICMP error reports kept for one ICMP or raw socket.
     pub error_reports: usize,
+    /// Turns of up to 16 packets that datagram sockets have in one batch of the transport layer, so that connections have theirs.
+    pub turns_in_a_batch: usize,
 }
 
 impl Default for DatagramConfig {
     fn default() -> DatagramConfig {
-        DatagramConfig { sockets: 65_536, receive_buffer: 4 << 20, send_buffer: 512 << 10, error_reports: 64 }
+        DatagramConfig { sockets: 65_536, receive_buffer: 4 << 20, send_buffer: 512 << 10, error_reports: 64, turns_in_a_batch: 8 }
     }
 }
 

@@ -193,6 +193,8 @@ counter_group! {
         datagrams_received,
         /// UDP datagrams sent.
         datagrams_sent,
+        /// Batches that left datagrams for the next one.
+        datagram_batches_cut,
     }
 }
 

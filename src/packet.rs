@@ -162,6 +162,15 @@ impl Packet {
         }
     }
 
+    /// Puts a slice in front of all others, and moves the checksum's place along. Empty ones are left out.
+    pub fn push_front(&mut self, slice: Slice) {
+        if !slice.is_empty() {
+            self.shift_checksum(slice.len() as isize);
+            self.length += slice.len();
+            self.slices.insert(0, slice);
+        }
+    }
+
     /// Makes room for so many slices more, with one allocation instead of several.
     pub fn reserve(&mut self, slices: usize) {
         self.slices.reserve(slices);
@@ -202,8 +211,10 @@ impl Packet {
         let mut position = 0;
         for slice in &self.slices {
             let start = range.start.saturating_sub(position);
-            let end = range.end.saturating_sub(position);
-            part.push(slice.part(start..end));
+            let end = range.end.saturating_sub(position).min(slice.len());
+            if start < end {
+                part.push(slice.part(start..end));
+            }
             position += slice.len();
         }
         part

@@ -7,7 +7,7 @@
 use super::frame::{FrameLayout, get_u16, layout, put_u16};
 use super::{DeviceOffload, Medium};
 use crate::network::checksum::complete;
-use crate::packet::{ChecksumState, HEADROOM, Packet, Pool, SegmentationKind};
+use crate::packet::{ChecksumState, Packet, Pool, SMALL_SLOT, SegmentationKind};
 use crate::wire::checksum::checksum;
 use crate::wire::{Ipv4Header, Protocol, TcpFlags, TcpHeader, UdpHeader};
 use std::collections::VecDeque;
@@ -25,14 +25,9 @@ pub fn cut(mut packet: Packet, medium: Medium, pool: &Pool, pieces: &mut VecDequ
     let Some(layout) = layout_of(&mut packet, medium, pool).filter(|_| segmentation.size > 0) else { return Err(Box::new(packet)) };
     let guard = packet.guard.take();
     let end = layout.end.min(packet.len());
-    let mut start = layout.payload;
-    loop {
-        let piece_end = end.min(start + usize::from(segmentation.size));
-        pieces.push_back(piece(&packet, &layout, start..piece_end, piece_end == end, pool));
-        start = piece_end;
-        if start >= end {
-            break;
-        }
+    let mut rest = layout.payload..end;
+    while let Some(start) = append_pieces(&packet, &layout, rest, pool, pieces) {
+        rest = start..end;
     }
     if let Some(last) = pieces.back_mut() {
         last.guard = guard;
@@ -47,19 +42,35 @@ fn layout_of(packet: &mut Packet, medium: Medium, pool: &Pool) -> Option<FrameLa
     })
 }
 
-fn piece(packet: &Packet, layout: &FrameLayout, range: std::ops::Range<usize>, is_last: bool, pool: &Pool) -> Packet {
-    let offset = range.start - layout.payload;
+/// Appends as many pieces as one small slot has room for headers; says where the next one begins, if there are more.
+fn append_pieces(
+    packet: &Packet,
+    layout: &FrameLayout,
+    range: std::ops::Range<usize>,
+    pool: &Pool,
+    pieces: &mut VecDeque<Packet>,
+) -> Option<usize> {
     let size = packet.offload.segmentation.map_or(1, |segmentation| usize::from(segmentation.size.max(1)));
-    let body = packet.part(range);
-    let mut headers = pool.copy_from(HEADROOM, packet.front().get(..layout.payload).unwrap_or_default());
-    if let Some(bytes) = headers.unique_mut() {
-        write_headers(bytes, layout, &body, (offset, offset / size), is_last);
+    let model = packet.front().get(..layout.payload).filter(|model| !model.is_empty())?;
+    let count = range.len().div_ceil(size).clamp(1, (SMALL_SLOT / model.len()).max(1));
+    let before = pieces.len();
+    let mut block = pool.buffer(0, count * model.len());
+    let mut start = range.start;
+    for headers in block.bytes_mut().chunks_exact_mut(model.len()) {
+        let end = range.end.min(start + size);
+        let mut body = packet.part(start..end);
+        headers.copy_from_slice(model);
+        let offset = start - layout.payload;
+        write_headers(headers, layout, &body, (offset, offset / size), end == range.end);
+        (body.arrived, body.number) = (packet.arrived, packet.number);
+        pieces.push_back(body);
+        start = end;
     }
-    let mut piece = Packet::new(headers);
-    piece.arrived = packet.arrived;
-    piece.number = packet.number;
-    body.into_slices().for_each(|slice| piece.push(slice));
-    piece
+    let mut block = block.freeze();
+    for piece in pieces.range_mut(before..) {
+        piece.push_front(block.split_to(model.len()));
+    }
+    (start < range.end).then_some(start)
 }
 
 fn write_headers(headers: &mut [u8], layout: &FrameLayout, body: &Packet, (offset, number): (usize, usize), is_last: bool) {
@@ -165,7 +176,7 @@ pub fn prepare_front(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::packet::{Account, Guard, Segmentation};
+    use crate::packet::{Account, Guard, HEADROOM, Segmentation};
     use crate::wire::{EtherType, EthernetHeader, MacAddress, SequenceNumber};
     use std::net::Ipv4Addr;
     use std::sync::Arc;

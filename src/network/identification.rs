@@ -22,7 +22,9 @@ impl Identifications {
 
     /// The identification for a packet. An atomic one, which can be no fragment and be cut to none, needs no number (RFC 6864 §4.1); any
     /// other must not repeat soon for its source, destination and protocol (§4.3).
-    pub(super) fn next(&mut self, header: &Ipv4Header) -> u16 {
+    ///
+    /// The first of `count` in a row: each piece of a super-datagram is a packet by itself.
+    pub(super) fn next(&mut self, header: &Ipv4Header, count: u16) -> u16 {
         if header.dont_fragment && !header.is_fragment() {
             return 0;
         }
@@ -33,8 +35,9 @@ impl Identifications {
         });
         let index = (hash as usize) % COUNTERS;
         let Some(counter) = self.counters.get_mut(index) else { return 0 };
-        *counter = counter.wrapping_add(1);
-        counter.wrapping_add((hash >> 48) as u16)
+        let first = counter.wrapping_add(1);
+        *counter = counter.wrapping_add(count);
+        first.wrapping_add((hash >> 48) as u16)
     }
 }
 
@@ -50,26 +53,26 @@ mod tests {
     #[test]
     fn no_number_repeats_for_one_destination_before_all_were_used() {
         let mut identifications = Identifications::new(SecretRandom::from_seed(1));
-        let seen: BTreeSet<u16> = (0..=u16::MAX).map(|_| identifications.next(&header(1))).collect();
+        let seen: BTreeSet<u16> = (0..=u16::MAX).map(|_| identifications.next(&header(1), 1)).collect();
         assert_eq!(seen.len(), 1 << 16);
     }
 
     #[test]
     fn destinations_count_by_themselves() {
         let mut identifications = Identifications::new(SecretRandom::from_seed(1));
-        let first = identifications.next(&header(1));
+        let first = identifications.next(&header(1), 1);
         for _ in 0..100 {
-            identifications.next(&header(2));
+            identifications.next(&header(2), 1);
         }
-        assert_eq!(identifications.next(&header(1)), first.wrapping_add(1));
+        assert_eq!(identifications.next(&header(1), 1), first.wrapping_add(1));
     }
 
     #[test]
     fn atomic_packets_need_none_and_fragments_do() {
         let mut identifications = Identifications::new(SecretRandom::from_seed(1));
         let atomic = Ipv4Header { dont_fragment: true, ..header(1) };
-        assert_eq!(identifications.next(&atomic), 0);
+        assert_eq!(identifications.next(&atomic, 1), 0);
         let fragment = Ipv4Header { more_fragments: true, ..atomic };
-        assert_ne!(identifications.next(&fragment), identifications.next(&fragment));
+        assert_ne!(identifications.next(&fragment, 1), identifications.next(&fragment, 1));
     }
 }

@@ -17,6 +17,12 @@ use std::net::IpAddr;
 /// Bytes of the largest IPv4 packet.
 const LARGEST_PACKET: usize = u16::MAX as usize;
 
+/// How many packets a super-segment becomes on the wire, at most; 1 for any other packet.
+fn pieces_of(packet: &Packet) -> u16 {
+    let size = packet.offload.segmentation.map_or(usize::MAX, |segmentation| usize::from(segmentation.size.max(1)));
+    u16::try_from(packet.len().div_ceil(size)).unwrap_or(u16::MAX).max(1)
+}
+
 impl Network {
     /// Takes a transport packet, or a whole IP packet from a raw socket.
     pub(super) fn send(&mut self, now: Instant, outgoing: Outgoing, out: &mut Out) {
@@ -90,7 +96,7 @@ impl Network {
         if whole > LARGEST_PACKET || (largest > limit && !may_be_cut) {
             return refuse_too_big(&header, limit, packet, out);
         }
-        header.identification = self.identification_for(&header, largest > limit);
+        header.identification = self.identification_for(&header, largest > limit, pieces_of(&packet));
         match largest > limit {
             true => self.send_fragments(route, &header, limit, packet, out),
             false => self.send_whole(route, &header, packet, out),
@@ -121,9 +127,9 @@ impl Network {
     }
 
     /// A raw socket's own choice stands.
-    fn identification_for(&mut self, header: &Ipv4Header, is_to_be_cut: bool) -> u16 {
+    fn identification_for(&mut self, header: &Ipv4Header, is_to_be_cut: bool, pieces: u16) -> u16 {
         match header.identification {
-            0 => self.identifications.next(&Ipv4Header { more_fragments: header.more_fragments || is_to_be_cut, ..*header }),
+            0 => self.identifications.next(&Ipv4Header { more_fragments: header.more_fragments || is_to_be_cut, ..*header }, pieces),
             chosen => chosen,
         }
     }

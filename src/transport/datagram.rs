@@ -13,7 +13,7 @@ pub(super) use incoming::refuse;
 use super::demux::{KeyedHash, KeyedMap, PortTable};
 use super::environment::{Environment, Out};
 use super::ports::PortLease;
-use super::shared::{self, DatagramKind, DatagramShared, Failure, Mark, MarkSet, Readiness};
+use super::shared::{self, Datagram, DatagramKind, DatagramShared, Failure, Mark, MarkSet, Readiness};
 use crate::link::Cast;
 use crate::wire::Protocol;
 use slab::Slab;
@@ -34,6 +34,8 @@ pub(super) struct Datagrams {
     raw: KeyedMap<Protocol, SmallVec<[usize; 1]>>,
     /// Sockets that have something to send, in the order of their turns; each at most once.
     turns: VecDeque<usize>,
+    /// Datagrams that are about to become one packet; empty between two packets, kept for its memory.
+    run: Vec<Datagram>,
 }
 
 struct Entry {
@@ -51,6 +53,7 @@ impl Datagrams {
             echo: PortTable::new(hash.clone()),
             raw: HashMap::with_hasher(hash),
             turns: VecDeque::new(),
+            run: Vec::new(),
         }
     }
 

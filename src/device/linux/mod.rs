@@ -11,6 +11,7 @@ pub(in crate::device) mod host;
 pub mod namespace;
 pub(in crate::device) mod netlink;
 pub mod packet_socket;
+mod receive_buffer;
 mod sending;
 pub(in crate::device) mod sys;
 pub mod tun_tap;

@@ -12,6 +12,7 @@
 
 use super::host;
 use super::netlink::{Link, link_by_name};
+use super::receive_buffer::ReceiveBuffer;
 use super::sending::{Verdict, judge};
 use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
 use super::wait::Waiter;
@@ -21,7 +22,7 @@ use crate::device::segmentation::{cut, prepare_front};
 use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, merge, virtio,
 };
-use crate::packet::{Buffer, ChecksumState, LARGE_SLOT, Packet, Pool, SMALL_SLOT, SegmentationKind, Slice};
+use crate::packet::{ChecksumState, Packet, Pool, SegmentationKind};
 use crate::wire::{EtherType, EthernetHeader, MacAddress, Protocol, TcpHeader, UdpHeader, VlanTag};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -207,8 +208,8 @@ struct PacketReceiver {
     medium: Medium,
     has_header: bool,
     waiter: Waiter,
-    /// Large slots that the next batch is received into. A small frame is copied out, and its slot stays.
-    buffers: Vec<Buffer>,
+    /// Slots that the next batch is received into.
+    buffers: Vec<ReceiveBuffer>,
     incoming: Box<[Incoming; MESSAGES]>,
     /// Datagrams cut from a received super-datagram, beyond the limit of the last batch.
     left_over: VecDeque<Packet>,
@@ -250,7 +251,7 @@ impl FrameReceiver for PacketReceiver {
 impl PacketReceiver {
     fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<()> {
         let wanted = limit.min(MESSAGES);
-        self.buffers.resize_with(wanted.max(self.buffers.len()), || frame_buffer(pool));
+        self.buffers.resize_with(wanted.max(self.buffers.len()), || ReceiveBuffer::new(TAG_ROOM, pool));
         let buffers = self.buffers.get_mut(..wanted).unwrap_or_default();
         let count = match sys::receive_many(&self.socket, self.has_header, buffers, &mut self.incoming) {
             Ok(count) => count,
@@ -266,7 +267,7 @@ impl PacketReceiver {
                 self.truncated += 1;
                 continue;
             }
-            let packet = packet_of(take_frame(buffer, incoming.length, pool), incoming, self.has_header, self.medium, pool);
+            let packet = with_facts(buffer.take(incoming.length, pool), incoming, self.has_header, self.medium, pool);
             deliver(packet, self.medium, pool, room, batch, &mut self.left_over);
         }
         Ok(())
@@ -278,23 +279,9 @@ fn is_survivable(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN | libc::ENODEV | libc::ENXIO | libc::ENETUNREACH))
 }
 
-fn frame_buffer(pool: &Pool) -> Buffer {
-    pool.buffer(TAG_ROOM, LARGE_SLOT - TAG_ROOM)
-}
-
-/// The frame as a slice: a small one is copied, so that the large slot stays for the next batch.
-fn take_frame(buffer: &mut Buffer, length: usize, pool: &Pool) -> Slice {
-    if length + TAG_ROOM <= SMALL_SLOT {
-        return pool.copy_from(TAG_ROOM, buffer.bytes_mut().get(..length).unwrap_or_default());
-    }
-    let mut full = std::mem::replace(buffer, frame_buffer(pool));
-    full.truncate(length);
-    full.freeze()
-}
-
-fn packet_of(slice: Slice, incoming: &Incoming, has_header: bool, medium: Medium, pool: &Pool) -> Packet {
+/// The packet with what the kernel says of it.
+fn with_facts(mut packet: Packet, incoming: &Incoming, has_header: bool, medium: Medium, pool: &Pool) -> Packet {
     let auxiliary = Auxiliary::parse(incoming.control.0.get(..incoming.control_length).unwrap_or_default());
-    let mut packet = Packet::new(slice);
     if has_header {
         packet.offload = virtio::parse(&incoming.header);
     } else {

@@ -2,8 +2,8 @@
 //!
 //! Owns lifetimes and lengths of what the kernel reads and writes. Refuses to decide anything: results come back as the kernel gave them.
 
+use super::receive_buffer::ReceiveBuffer;
 use crate::device::filter::Instruction;
-use crate::packet::Buffer;
 use smallvec::SmallVec;
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -127,10 +127,11 @@ pub(super) fn read(descriptor: impl AsFd, bytes: &mut [u8]) -> io::Result<usize>
     check_size(unsafe { libc::read(descriptor.as_fd().as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) })
 }
 
-/// Reads one frame: its first bytes into `header`, the rest into `bytes`.
-pub(super) fn read_frame(descriptor: impl AsFd, header: &mut [u8], bytes: &mut [u8]) -> io::Result<usize> {
-    let parts = [writable(header), writable(bytes)];
-    // SAFETY: both entries describe memory that we hold mutably for the length of the call.
+/// Reads one frame: its first bytes into `header`, the rest into `buffer`.
+pub(super) fn read_frame(descriptor: impl AsFd, header: &mut [u8], buffer: &mut ReceiveBuffer) -> io::Result<usize> {
+    let [start, rest] = buffer.pieces_mut();
+    let parts = [writable(header), writable(start), writable(rest)];
+    // SAFETY: all entries describe memory that we hold mutably for the length of the call.
     check_size(unsafe { libc::readv(descriptor.as_fd().as_raw_fd(), parts.as_ptr(), parts.len() as libc::c_int) })
 }
 
@@ -186,13 +187,14 @@ impl Incoming {
 pub(super) fn receive_many(
     socket: impl AsFd,
     with_header: bool,
-    buffers: &mut [Buffer],
+    buffers: &mut [ReceiveBuffer],
     incoming: &mut [Incoming; MESSAGES],
 ) -> io::Result<usize> {
-    let mut pieces: SmallVec<[[libc::iovec; 2]; MESSAGES]> = SmallVec::new();
+    let mut pieces: SmallVec<[[libc::iovec; 3]; MESSAGES]> = SmallVec::new();
     let mut messages: SmallVec<[libc::mmsghdr; MESSAGES]> = SmallVec::new();
     for (buffer, incoming) in buffers.iter_mut().zip(incoming.iter_mut()) {
-        pieces.push([writable(&mut incoming.header), writable(buffer.bytes_mut())]);
+        let [start, rest] = buffer.pieces_mut();
+        pieces.push([writable(&mut incoming.header), writable(start), writable(rest)]);
     }
     for (pieces, incoming) in pieces.iter_mut().zip(incoming.iter_mut()) {
         let pieces = if with_header { &mut pieces[..] } else { &mut pieces[1..] };

@@ -8,6 +8,7 @@
 //! the caller's business.
 
 use super::netlink::{Link, link_by_name, set_up};
+use super::receive_buffer::ReceiveBuffer;
 use super::sending::{Verdict, judge};
 use super::sys;
 use super::wait::Waiter;
@@ -16,7 +17,7 @@ use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, local_mac, merge,
     virtio,
 };
-use crate::packet::{Buffer, LARGE_SLOT, Packet, Pool, SMALL_SLOT};
+use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
 use crate::wire::MacAddress;
 use smallvec::SmallVec;
@@ -177,8 +178,8 @@ struct TunTapReceiver {
     medium: Medium,
     has_header: bool,
     waiter: Waiter,
-    /// The large slot that the next frame is read into. A small frame is copied out, and the slot stays.
-    buffer: Option<Buffer>,
+    /// Slots that the next frame is read into.
+    buffer: Option<ReceiveBuffer>,
     truncated: u64,
 }
 
@@ -207,28 +208,17 @@ impl FrameReceiver for TunTapReceiver {
 impl TunTapReceiver {
     /// The next frame; `None` if there is none now, or never more.
     fn read(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
-        let mut buffer = self.buffer.take().unwrap_or_else(|| pool.buffer(0, LARGE_SLOT));
+        let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
         let mut header = [0; virtio::LENGTH];
         let header_part = if self.has_header { &mut header[..] } else { &mut [][..] };
         let header_length = header_part.len();
-        let length = match sys::read_frame(&self.tun, header_part, buffer.bytes_mut()) {
+        let length = match sys::read_frame(&self.tun, header_part, buffer) {
             Ok(length) => length.saturating_sub(header_length),
-            Err(error) => {
-                self.buffer = Some(buffer);
-                return self.survive(error);
-            }
+            Err(error) => return self.survive(error),
         };
         // The kernel cuts a frame that is longer than our room, and does not say so.
         self.truncated += u64::from(length == buffer.len());
-        let slice = if length <= SMALL_SLOT {
-            let slice = pool.copy_from(0, buffer.bytes_mut().get(..length).unwrap_or_default());
-            self.buffer = Some(buffer);
-            slice
-        } else {
-            buffer.truncate(length);
-            buffer.freeze()
-        };
-        let mut packet = Packet::new(slice);
+        let mut packet = buffer.take(length, pool);
         packet.offload = virtio::parse(&header);
         Ok(Some(packet))
     }

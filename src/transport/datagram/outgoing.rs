@@ -5,17 +5,22 @@ use crate::layer::DropReason;
 use crate::link::Cast;
 use crate::network::topology::Resolved;
 use crate::network::{self, Fragmentation, Outgoing};
-use crate::packet::{ChecksumState, Guard, Packet};
+use crate::packet::{ChecksumState, Guard, HEADROOM, Packet, Pool, Segmentation, SegmentationKind};
 use crate::time::Instant;
 use crate::transport::environment::{Environment, Out};
-use crate::transport::shared::{Datagram, DatagramKind, DatagramShared, Failure};
+use crate::transport::shared::{Datagram, DatagramKind, DatagramShared, Failure, Mark};
 use crate::wire::checksum::pseudo_header;
 use crate::wire::{Checksum, Icmpv4Message, Ipv4Header, Protocol, UdpHeader};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Datagrams that one socket sends before the next one has its turn.
+/// Packets that one socket sends before the next one has its turn.
 const TURN: usize = 16;
+/// Datagrams in one super-datagram: half of what Linux takes (`UDP_MAX_SEGMENTS`), and all that older ones take.
+pub(super) const DATAGRAMS_AT_ONCE: usize = 64;
+/// Bytes of payload in one super-datagram, so that it and its headers fit a large slot and an IP packet.
+const SUPER_PAYLOAD: usize = 64_000;
 
 /// How a turn ended.
 enum Turn {
@@ -28,14 +33,27 @@ enum Turn {
 }
 
 impl Datagrams {
-    /// Sends, turn by turn, until nothing is left or the way to the device is full.
+    /// Sends, turn by turn, until nothing is left, the way to the device is full, or this batch has had its share: the rest goes in the next one.
     pub(in crate::transport) fn send_all(&mut self, environment: &mut Environment, now: Instant, out: &mut Out) {
+        let mut turns = environment.datagram.turns_in_a_batch;
         while let Some(&key) = self.turns.front() {
+            if turns == 0 {
+                return self.go_on(key, out);
+            }
+            turns -= 1;
             match self.take_turn(key, environment, now, out) {
                 Turn::Blocked => return,
                 Turn::More => self.turns.rotate_left(1),
                 Turn::Done => self.end_turn(key),
             }
+        }
+    }
+
+    /// Sees to it that another batch follows: a mark brings it.
+    fn go_on(&self, key: usize, out: &mut Out) {
+        out.counters().transport.datagram_batches_cut.increment();
+        if let Some(entry) = self.sockets.get(key) {
+            entry.shared.mark(Mark::Send);
         }
     }
 
@@ -48,7 +66,7 @@ impl Datagrams {
         }
     }
 
-    fn take_turn(&self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) -> Turn {
+    fn take_turn(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) -> Turn {
         let Some(entry) = self.sockets.get(key) else { return Turn::Done };
         let shared = &entry.shared;
         for _ in 0..TURN {
@@ -58,20 +76,74 @@ impl Datagrams {
             if !shared.device_room().take() {
                 return Turn::Blocked;
             }
-            let (next, may_broadcast) = {
+            let may_broadcast = {
                 let mut state = shared.state.lock();
-                (state.to_send.pop_front(), state.options.broadcast)
+                let count = run_at_front(&state.to_send, shared.kind, environment);
+                self.run.extend(state.to_send.drain(..count));
+                state.options.broadcast
             };
-            let Some(mut datagram) = next else {
+            let Some((mut datagram, cost)) = join(&mut self.run, &environment.pool) else {
                 shared.device_room().give_back();
                 return Turn::Done;
             };
             // From here on the guard gives back what the program and this loop took, whatever becomes of the packet.
-            datagram.packet.guard = Some(Guard::new(shared.clone(), datagram.send_cost()));
+            datagram.packet.guard = Some(Guard::new(shared.clone(), cost));
             send(shared, entry.local, may_broadcast, datagram, environment, now, out);
         }
         Turn::More
     }
+}
+
+/// How many datagrams at the front of the queue may leave as one super-datagram: to one peer, equally long but for the last one, none of them to be
+/// fragmented, and the device is one that cuts them.
+fn run_at_front(queue: &VecDeque<Datagram>, kind: DatagramKind, environment: &Environment) -> usize {
+    let Some(first) = queue.front() else { return 0 };
+    let length = first.packet.len();
+    if kind != DatagramKind::Udp || queue.len() < 2 || length == 0 || !is_cut_by_device(first, environment) {
+        return 1;
+    }
+    let most = (SUPER_PAYLOAD / length).clamp(1, DATAGRAMS_AT_ONCE);
+    let alike = queue.iter().take(most).take_while(|next| goes_with(first, next)).count();
+    let equal = queue.iter().take(alike).take_while(|next| next.packet.len() == length).count();
+    alike.min(equal + 1)
+}
+
+fn is_cut_by_device(datagram: &Datagram, environment: &Environment) -> bool {
+    let (topology, address) = (&environment.topology, datagram.peer.ip());
+    let whole = datagram.packet.len() + UdpHeader::LENGTH + Ipv4Header::MINIMUM_LENGTH;
+    topology.offload.udp_segmentation
+        && address.is_ipv4()
+        && !address.is_loopback()
+        && !topology.is_local(address)
+        && topology.cast_of(address) == Cast::Unicast
+        && whole <= usize::from(environment.path_mtu(address))
+}
+
+fn goes_with(first: &Datagram, next: &Datagram) -> bool {
+    let how = |datagram: &Datagram| (datagram.peer, datagram.local, datagram.time_to_live, datagram.traffic_class, datagram.fragmentation);
+    how(first) == how(next) && !next.packet.is_empty() && next.packet.len() <= first.packet.len()
+}
+
+/// Makes one datagram of a run, and says what the whole of it cost. The payloads are copied together: many short slices would cost the device more.
+fn join(run: &mut Vec<Datagram>, pool: &Pool) -> Option<(Datagram, usize)> {
+    let cost = run.iter().map(Datagram::send_cost).sum();
+    let size = run.first()?.packet.len();
+    let joined = (run.len() > 1).then(|| {
+        let mut buffer = pool.buffer(HEADROOM + UdpHeader::LENGTH, run.iter().map(|datagram| datagram.packet.len()).sum());
+        let mut room = buffer.bytes_mut();
+        for datagram in run.iter() {
+            let copied = datagram.packet.copy_to(room);
+            room = room.get_mut(copied..).unwrap_or_default();
+        }
+        Packet::new(buffer.freeze())
+    });
+    let mut first = run.drain(..).next()?;
+    if let Some(packet) = joined {
+        first.packet = packet;
+        first.packet.offload.segmentation =
+            Some(Segmentation { kind: SegmentationKind::Udp, size: u16::try_from(size).unwrap_or(u16::MAX) });
+    }
+    Some((first, cost))
 }
 
 fn send(
@@ -93,12 +165,13 @@ fn send(
     let Datagram { peer, mut packet, time_to_live, traffic_class, fragmentation, .. } = datagram;
     packet.arrived = now;
     packet.number = environment.next_packet_number();
+    let count = packet.len().div_ceil(piece_length(&packet).max(1)).max(1);
     let source = SocketAddr::new(route.source, local.port());
     if !add_header(shared.kind, source, peer, &mut packet, environment) {
         return out.drop_packet(DropReason::Malformed, packet);
     }
     if shared.kind == DatagramKind::Udp {
-        out.counters().transport.datagrams_sent.increment();
+        out.counters().transport.datagrams_sent.add(count as u64);
     }
     out.down.push_back(network::Message::Send(Outgoing {
         source: route.source,
@@ -128,12 +201,17 @@ fn check(
     let wished = [local.ip(), datagram.local.ip()].into_iter().find(|address| is_sender(*address, environment));
     route.source = wished.unwrap_or(route.source);
     let header = if kind == DatagramKind::Udp { UdpHeader::LENGTH } else { 0 };
-    let total = Ipv4Header::MINIMUM_LENGTH + header + datagram.packet.len();
+    let total = Ipv4Header::MINIMUM_LENGTH + header + piece_length(&datagram.packet);
     let path_mtu = usize::from(environment.path_mtu(datagram.peer.ip()));
     if total > usize::from(u16::MAX) || (datagram.fragmentation == Fragmentation::Forbidden && total > path_mtu) {
         return Err(Failure::MessageTooBig);
     }
     Ok(route)
+}
+
+/// Bytes of payload in each datagram of a packet.
+fn piece_length(packet: &Packet) -> usize {
+    packet.offload.segmentation.map_or(packet.len(), |segmentation| segmentation.size.into())
 }
 
 /// A socket bound to a group or to a broadcast address sends from an address of ours all the same.

@@ -1,6 +1,7 @@
+use super::outgoing::DATAGRAMS_AT_ONCE;
 use super::*;
 use crate::config::{Config, DatagramConfig, PipelineConfig};
-use crate::layer::DropReason;
+use crate::layer::{DropReason, Layer};
 use crate::network::topology::AddressMode;
 use crate::network::{self, Delivery, DeliveryError, ErrorReport, Fragmentation};
 use crate::packet::{ChecksumState, Packet, Segmentation, SegmentationKind};
@@ -464,4 +465,71 @@ fn a_failed_stack_fails_every_socket_and_opens_none() {
     assert_eq!((failure(&socket), socket.place.load(Ordering::Relaxed)), (Some(Failure::NetworkDown), 0));
     assert_eq!(failure(&bench.udp("192.0.2.1:53")), Some(Failure::NetworkDown));
     assert!(bench.transport.is_quiet());
+}
+
+impl Bench {
+    /// The device cuts super-datagrams.
+    fn with_segmentation(config: &Config) -> Bench {
+        let mut bench = Bench::new(config);
+        let offload = crate::device::DeviceOffload { udp_segmentation: true, ..Default::default() };
+        bench.handle(Message::Topology(Arc::new(crate::network::topology::Topology { offload, ..topology(&["192.0.2.1/24"]) })));
+        bench
+    }
+
+    /// Segment size (0: none) and bytes of each packet that has left.
+    fn sent_sizes(&mut self) -> Vec<(u16, usize)> {
+        let messages = std::mem::take(&mut self.out.down);
+        let size_of = |message| match message {
+            network::Message::Send(outgoing) => {
+                let size = outgoing.packet.offload.segmentation.map_or(0, |segmentation| segmentation.size);
+                (size, outgoing.packet.len() - UdpHeader::LENGTH)
+            }
+            _ => panic!("no datagram"),
+        };
+        messages.into_iter().map(size_of).collect()
+    }
+}
+
+#[test]
+fn equal_datagrams_to_one_peer_leave_as_one_where_the_device_cuts_them() {
+    let mut bench = Bench::with_segmentation(&Config::default());
+    let socket = bench.udp("0.0.0.0:53");
+    let lengths = [vec![100; DATAGRAMS_AT_ONCE + 3], vec![40, 41, 41, 0, 1_473, 1_473]].concat();
+    for &length in &lengths {
+        bench.send(&socket, "192.0.2.9:9", &vec![7; length]);
+    }
+    bench.send(&socket, "192.0.2.8:9", b"another peer");
+    bench.settle();
+    let whole = 100 * DATAGRAMS_AT_ONCE;
+    assert_eq!(bench.sent_sizes(), [(100, whole), (100, 340), (41, 82), (0, 0), (0, 1_473), (0, 1_473), (0, 12)]);
+    assert_eq!(bench.out.counters().transport.datagrams_sent.get(), lengths.len() as u64 + 1);
+    assert_eq!((socket.in_stack(), bench.room.used()), (0, 0), "all that was lent has come back");
+}
+
+#[test]
+fn without_such_a_device_and_on_the_way_to_ourselves_each_goes_by_itself() {
+    let mut bench = Bench::new(&Config::default());
+    let socket = bench.udp("0.0.0.0:53");
+    (0..3).for_each(|_| bench.send(&socket, "192.0.2.9:9", b"same"));
+    bench.settle();
+    assert_eq!(bench.sent_sizes(), [(0, 4); 3]);
+    let mut bench = Bench::with_segmentation(&Config::default());
+    let socket = bench.udp("0.0.0.0:53");
+    (0..3).for_each(|_| bench.send(&socket, "192.0.2.1:9", b"same"));
+    bench.settle();
+    assert_eq!(bench.sent_sizes(), [(0, 4); 3]);
+}
+
+#[test]
+fn a_batch_has_an_end_however_much_there_is_to_send() {
+    let mut config = Config::default();
+    config.datagram.turns_in_a_batch = 2;
+    let mut bench = Bench::new(&config);
+    let socket = bench.udp("0.0.0.0:53");
+    (0..100).for_each(|_| bench.send(&socket, "192.0.2.9:9", b"flood"));
+    bench.handle(Message::Marked(crate::transport::shared::Socket::Datagram(socket.clone())));
+    bench.transport.end_batch(bench.now, &mut bench.out);
+    assert_eq!((bench.sent_sizes().len(), bench.out.counters().transport.datagram_batches_cut.get()), (32, 1));
+    bench.settle();
+    assert_eq!(bench.sent_sizes().len(), 68);
 }
