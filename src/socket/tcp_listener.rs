@@ -149,7 +149,7 @@ impl TcpListener {
     }
 
     fn change(&self, change: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
-        change(&mut self.state().options);
+        change(Arc::make_mut(&mut self.state().options));
         self.handle.shared.mark(Mark::Options);
         Ok(())
     }

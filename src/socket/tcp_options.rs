@@ -4,6 +4,7 @@ use super::tcp_stream::TcpStream;
 use super::waiting::{Side, buffer_size, time_to_live};
 use crate::transport::shared::{Ecn, Keepalive, Mark, Readiness, SocketOptions, StreamInfo};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl TcpStream {
@@ -180,11 +181,11 @@ impl TcpStream {
     }
 
     fn options(&self) -> SocketOptions {
-        self.state().options.clone()
+        SocketOptions::clone(&self.state().options)
     }
 
     fn change(&self, change: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
-        change(&mut self.state().options);
+        change(Arc::make_mut(&mut self.state().options));
         self.handle.shared.mark(Mark::Options);
         Ok(())
     }

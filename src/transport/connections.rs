@@ -5,11 +5,12 @@
 //!
 //! Nothing here looks at all connections for one packet or one tick; that is left to what concerns them all: shutdown, a change of addresses.
 
+mod index;
 mod opening;
 #[cfg(test)]
 mod tests;
 
-use super::demux::{Ends, KeyedHash, KeyedMap};
+use super::demux::{Ends, KeyedHash};
 use super::environment::{Environment, Out};
 use super::listeners::Listeners;
 use super::segment;
@@ -22,8 +23,9 @@ use crate::network::topology::AddressMode;
 use crate::network::{Delivery, ErrorReport};
 use crate::time::Instant;
 use crate::wire::TcpHeader;
+use index::Index;
 use slab::Slab;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,9 +33,7 @@ use std::sync::atomic::Ordering;
 /// Every connection and every listener.
 pub(super) struct Connections {
     entries: Slab<Entry>,
-    by_ends: KeyedMap<Ends, usize>,
-    /// For what concerns all connections to one address.
-    by_remote: BTreeSet<(IpAddr, usize)>,
+    index: Index,
     timers: Timers,
     /// Visited in this batch; each is to be ended once.
     touched: Vec<usize>,
@@ -58,12 +58,17 @@ pub(super) struct Entry {
     early_for: Option<usize>,
 }
 
+impl Entry {
+    fn ends(&self) -> Ends {
+        Ends { local: self.connection.local(), remote: self.connection.remote() }
+    }
+}
+
 impl Connections {
     pub(super) fn new(environment: &mut Environment, hash: KeyedHash, listeners: Listeners) -> Connections {
         Connections {
             entries: Slab::new(),
-            by_ends: HashMap::with_hasher(hash),
-            by_remote: BTreeSet::new(),
+            index: Index::new(hash),
             timers: Timers::default(),
             touched: Vec::new(),
             waiting: VecDeque::new(),
@@ -111,7 +116,7 @@ impl Connections {
     /// The path MTU to `destination` changed.
     pub(super) fn path_mtu_changed(&mut self, environment: &mut Environment, now: Instant, destination: IpAddr, out: &mut Out) {
         let mtu = environment.path_mtu(destination);
-        let keys: Vec<usize> = self.by_remote.range((destination, 0)..=(destination, usize::MAX)).map(|&(_, key)| key).collect();
+        let keys: Vec<usize> = self.index.to(destination).collect();
         for key in keys {
             self.visit(key, environment, now, out, |connection, cx| connection.path_mtu_changed(cx, mtu));
         }
@@ -304,8 +309,7 @@ impl Connections {
     fn remove(&mut self, key: usize) {
         let Some(mut entry) = self.entries.try_remove(key) else { return };
         let (local, remote) = (entry.connection.local(), entry.connection.remote());
-        self.by_ends.remove(&Ends { local, remote });
-        self.by_remote.remove(&(remote.ip(), key));
+        self.index.remove(&Ends { local, remote }, key);
         self.timers.disarm(key, &mut entry.armed);
         if entry.is_orphan {
             self.orphans = self.orphans.saturating_sub(1);
@@ -338,15 +342,20 @@ impl Connections {
         if let Some(entry) = self.entries.get(key) {
             entry.connection.shared().place.store(super::datagram::place_of(key), Ordering::Relaxed);
         }
-        self.by_ends.insert(ends, key);
-        self.by_remote.insert((ends.remote.ip(), key));
+        let entries = &self.entries;
+        self.index.insert(&ends, key, |key| entries.get(key).map(Entry::ends));
         self.settle(key);
         key
     }
 
+    /// The key of the connection between these ends.
+    fn key_between(&self, ends: &Ends) -> Option<usize> {
+        self.index.find(ends, |key| self.entries.get(key).map(Entry::ends))
+    }
+
     /// The connection between these ends. One that is over, and only waits for the end of the batch, is removed first.
     fn find(&mut self, environment: &mut Environment, now: Instant, ends: Ends, out: &mut Out) -> Option<usize> {
-        let &key = self.by_ends.get(&ends)?;
+        let key = self.key_between(&ends)?;
         if self.entries.get(key)?.connection.is_closed() {
             self.end(key, environment, now, out);
             return None;

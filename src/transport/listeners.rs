@@ -172,7 +172,7 @@ impl Listeners {
 
     /// What connections of the listener start with.
     pub(super) fn options(&self, key: usize) -> Option<SocketOptions> {
-        Some(self.sockets.get(key)?.shared.state.lock().options.clone())
+        Some(SocketOptions::clone(&self.sockets.get(key)?.shared.state.lock().options))
     }
 
     /// Whether another connection may wait to be accepted.

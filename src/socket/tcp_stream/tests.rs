@@ -122,7 +122,7 @@ fn writing_after_a_reset_tells_the_reset_first() {
 fn a_write_takes_the_room_there_is_and_small_writes_share_a_slot() {
     let fake = Fake::new(Waiting::Never);
     let (mut stream, shared) = stream(&fake);
-    shared.state.lock().options.send_buffer = 10;
+    Arc::make_mut(&mut shared.state.lock().options).send_buffer = 10;
     assert_eq!(stream.write(b"0123").unwrap(), 4);
     assert_eq!(stream.write_vectored(&[IoSlice::new(b""), IoSlice::new(b"45"), IoSlice::new(b"6789abcdef")]).unwrap(), 6);
     assert_eq!(kind(stream.write(b"x")), ErrorKind::WouldBlock);
@@ -146,7 +146,7 @@ fn long_writes_go_to_large_slots_and_stay_in_order() {
 fn a_writer_waits_for_room_and_a_reader_for_data() {
     let fake = Fake::new(Waiting::Allowed);
     let (stream, shared) = stream(&fake);
-    shared.state.lock().options.send_buffer = 4;
+    Arc::make_mut(&mut shared.state.lock().options).send_buffer = 4;
     let writer = stream.try_clone().unwrap();
     let writing = thread::spawn(move || (&writer).write_all(b"0123456789"));
     let reader = stream.try_clone().unwrap();
@@ -174,7 +174,7 @@ fn timeouts_are_would_block_and_zero_is_no_timeout() {
     let (mut stream, shared) = stream(&fake);
     stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
     stream.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
-    shared.state.lock().options.send_buffer = 0;
+    Arc::make_mut(&mut shared.state.lock().options).send_buffer = 0;
     assert_eq!(kind(stream.read(&mut [0; 1])), ErrorKind::WouldBlock);
     assert_eq!(kind(stream.write(b"x")), ErrorKind::WouldBlock);
     assert_eq!(kind(stream.set_read_timeout(Some(Duration::ZERO))), ErrorKind::InvalidInput);

@@ -30,7 +30,7 @@ impl Connections {
 
     fn connect(&mut self, environment: &mut Environment, now: Instant, shared: &Arc<TcpShared>, ends: Ends, out: &mut Out) {
         let Ends { local, remote } = ends;
-        let predecessor = self.by_ends.get(&ends).copied();
+        let predecessor = self.key_between(&ends);
         let least = predecessor.and_then(|key| self.entries.get(key)).map(|entry| entry.connection.successor_sequence());
         if let Some(key) = predecessor {
             self.end(key, environment, now, out);
@@ -75,7 +75,7 @@ impl Connections {
         let Environment { ephemeral, random, .. } = environment;
         let is_free = |port| {
             let local = SocketAddr::new(local.ip(), port);
-            self.listeners.find(local).is_none() && !self.by_ends.contains_key(&Ends { local, remote })
+            self.listeners.find(local).is_none() && self.key_between(&Ends { local, remote }).is_none()
         };
         let port = ephemeral.choose(random, local.ip(), remote, is_free).ok_or(Failure::AddressInUse)?;
         local.set_port(port);
@@ -85,7 +85,7 @@ impl Connections {
     /// A port that a program insists on may take over a connection in TIME-WAIT (RFC 9293 §3.10.1 leaves it open; RFC 1122 §4.2.2.13 says
     /// with which sequence numbers).
     fn may_connect(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        let occupant = self.by_ends.get(&Ends { local, remote }).and_then(|&key| self.entries.get(key));
+        let occupant = self.key_between(&Ends { local, remote }).and_then(|key| self.entries.get(key));
         let is_over = |state| matches!(state, State::TimeWait | State::Closed);
         self.listeners.find(local).is_none() && occupant.is_none_or(|entry| is_over(entry.connection.state()))
     }

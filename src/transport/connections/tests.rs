@@ -11,6 +11,7 @@ use crate::transport::ports::{PortGuard, PortLease};
 use crate::transport::shared::{ListenerShared, Phase, SocketOptions};
 use crate::transport::testing::{Bench, ip, topology};
 use crate::wire::{Protocol, SequenceNumber, TcpFlags, TcpOptions};
+use std::collections::BTreeSet;
 
 const SYN: TcpFlags = TcpFlags::SYN;
 const ACK: TcpFlags = TcpFlags::ACK;

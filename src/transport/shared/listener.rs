@@ -39,7 +39,7 @@ pub struct ListenerState {
     /// Why it failed.
     pub failure: Option<Failure>,
     /// What accepted connections start with.
-    pub options: SocketOptions,
+    pub options: Arc<SocketOptions>,
     /// Pollers.
     pub watches: Watches,
 }
@@ -65,7 +65,7 @@ impl ListenerShared {
                 backlog,
                 fast_open: 0,
                 failure: None,
-                options,
+                options: Arc::new(options),
                 watches: Watches::new(),
             }),
             marks: Marks::new(queue),

@@ -80,8 +80,8 @@ pub struct TcpSharedState {
     pub failure: Option<Failure>,
     /// The last soft error (ICMP host unreachable while data flows, RFC 1122 §4.2.3.9): told if the connection then times out.
     pub soft_failure: Option<Failure>,
-    /// The program's wishes. Changing them sets [`Mark::Options`].
-    pub options: SocketOptions,
+    /// The program's wishes; connections of one listener have theirs in common until they change them. Changing them sets [`Mark::Options`].
+    pub options: Arc<SocketOptions>,
     /// Pollers.
     pub watches: Watches,
     /// Figures of the connection, refreshed by the transport layer when the program asked for them or the phase changed.
@@ -138,8 +138,9 @@ impl TcpShared {
         device_room: Arc<DeviceRoom>,
         local: SocketAddr,
         remote: SocketAddr,
-        options: SocketOptions,
+        options: impl Into<Arc<SocketOptions>>,
     ) -> Arc<TcpShared> {
+        let options = options.into();
         Arc::new_cyclic(|itself| TcpShared {
             state: State::new(TcpSharedState::new(local, remote, options)),
             marks: Marks::new(queue),
@@ -210,7 +211,7 @@ impl Notify for TcpShared {
 }
 
 impl TcpSharedState {
-    fn new(local: SocketAddr, remote: SocketAddr, options: SocketOptions) -> TcpSharedState {
+    fn new(local: SocketAddr, remote: SocketAddr, options: Arc<SocketOptions>) -> TcpSharedState {
         TcpSharedState {
             phase: Phase::New,
             local,

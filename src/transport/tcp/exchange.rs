@@ -167,6 +167,7 @@ impl Connection {
         }
         if let Some(phase) = self.news.phase.take() {
             state.phase = phase;
+            self.send.scoreboard.release_memory();
             self.news.readiness |= Readiness::STATE | Readiness::READABLE | Readiness::WRITABLE;
         }
         if let Some(failure) = self.news.failure.take() {

@@ -80,7 +80,7 @@ pub struct Connection {
     is_active: bool,
     /// The last handle is gone.
     is_released: bool,
-    options: SocketOptions,
+    options: Arc<SocketOptions>,
     agreement: Agreement,
     send: SendSide,
     receive: ReceiveSide,

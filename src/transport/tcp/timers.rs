@@ -41,10 +41,19 @@ impl Timer {
     ];
 }
 
+/// The deadline of a timer that is not armed.
+const NEVER: Instant = Instant::FAR_FUTURE;
+
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timers {
-    deadlines: [Option<Instant>; Timer::ALL.len()],
+    deadlines: [Instant; Timer::ALL.len()],
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers { deadlines: [NEVER; Timer::ALL.len()] }
+    }
 }
 
 impl Timers {
@@ -65,7 +74,7 @@ impl Timers {
     }
 
     pub(super) fn cancel_all(&mut self) {
-        self.deadlines = Default::default();
+        *self = Timers::default();
     }
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
@@ -73,12 +82,12 @@ impl Timers {
     }
 
     pub(super) fn get(&self, timer: Timer) -> Option<Instant> {
-        self.deadlines.get(timer as usize).copied().flatten()
+        self.deadlines.get(timer as usize).copied().filter(|&deadline| deadline != NEVER)
     }
 
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.iter().flatten().min().copied()
+        self.deadlines.iter().min().copied().filter(|&deadline| deadline != NEVER)
     }
 
     /// A timer that is due at `now`, the earliest first; it is disarmed.
@@ -91,7 +100,7 @@ impl Timers {
 
     fn put(&mut self, timer: Timer, deadline: Option<Instant>) {
         if let Some(place) = self.deadlines.get_mut(timer as usize) {
-            *place = deadline;
+            *place = deadline.unwrap_or(NEVER);
         }
     }
 }

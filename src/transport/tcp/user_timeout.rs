@@ -54,7 +54,7 @@ impl Connection {
         if let Some(peers) = self.advice.peers.filter(|_| is_changeable) {
             let least = limits.0.max(self.round_trip.timeout().saturating_mul(2));
             let both = self.advertised_user_timeout().max(decode(peers));
-            self.options.user_timeout = Some(both.max(least).min(limits.1.max(least)));
+            std::sync::Arc::make_mut(&mut self.options).user_timeout = Some(both.max(least).min(limits.1.max(least)));
         }
     }
 }

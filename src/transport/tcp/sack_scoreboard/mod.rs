@@ -294,6 +294,13 @@ impl Scoreboard {
         *self = Scoreboard::default();
     }
 
+    /// Gives back the memory of the handshake: an idle connection has nothing in flight.
+    pub(super) fn release_memory(&mut self) {
+        if self.pieces.is_empty() {
+            self.pieces.shrink_to_fit();
+        }
+    }
+
     fn shrink_if_empty(&mut self) {
         if self.pieces.is_empty() {
             self.again.clear();

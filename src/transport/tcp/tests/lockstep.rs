@@ -388,7 +388,7 @@ fn run_random_world(seed: u64) {
     for (end, (appetite, every)) in pair.ends.iter_mut().zip(appetites) {
         end.appetite = appetite;
         end.reads_every = Duration::from_micros(every);
-        end.connection.shared().state.lock().options.no_delay = seed.is_multiple_of(2);
+        std::sync::Arc::make_mut(&mut end.connection.shared().state.lock().options).no_delay = seed.is_multiple_of(2);
         end.connection.shared().mark(Mark::Options);
     }
     pair.transfer(bytes, Duration::from_secs(20_000));

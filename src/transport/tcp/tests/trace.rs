@@ -274,7 +274,7 @@ impl Trace {
     }
 
     pub(super) fn set_options(&mut self, change: impl FnOnce(&mut SocketOptions)) {
-        change(&mut self.connection.shared().state.lock().options);
+        change(std::sync::Arc::make_mut(&mut self.connection.shared().state.lock().options));
         self.mark(Mark::Options);
     }
 
