@@ -44,6 +44,30 @@ fn allocations(client: &Stack, server: &Stack, request: usize, response: usize, 
     count
 }
 
+/// Allocations of all threads while so many datagrams go there and back, after as many to warm up.
+fn datagram_allocations(client: &Stack, server: &Stack) -> usize {
+    let echo = server.bind_udp("192.0.2.2:7").unwrap();
+    let service = std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        for _ in 0..2 * ROUNDS {
+            let (length, from) = echo.recv_from(&mut bytes).unwrap();
+            echo.send_to(&bytes[..length], from).unwrap();
+        }
+    });
+    let socket = client.bind_udp("192.0.2.1:0").unwrap();
+    socket.connect("192.0.2.2:7").unwrap();
+    let ask = || {
+        socket.send(&[7; 64]).unwrap();
+        socket.recv(&mut [0; 64]).unwrap();
+    };
+    (0..ROUNDS).for_each(|_| ask());
+    let region = Region::new(ALLOCATOR);
+    (0..ROUNDS).for_each(|_| ask());
+    let count = region.change().allocations;
+    service.join().unwrap();
+    count
+}
+
 fn in_handoff(handoff: Handoff) {
     let (a, b) = virtual_link::pair(LinkOptions::default());
     let (client, server) = (stack(a, "192.0.2.1/24", handoff), stack(b, "192.0.2.2/24", handoff));
@@ -53,6 +77,10 @@ fn in_handoff(handoff: Handoff) {
     let megabytes = ROUNDS / 10;
     let large = allocations(&client, &server, 1 << 20, 1, megabytes);
     assert!(large < 4 * megabytes, "{large} allocations ({}) in {megabytes} megabytes of about twenty packets each", handoff.name());
+    let back = allocations(&client, &server, 1, 1 << 20, megabytes);
+    assert!(back < 4 * megabytes, "{back} allocations ({}) in {megabytes} megabytes the other way", handoff.name());
+    let datagrams = datagram_allocations(&client, &server);
+    assert!(datagrams < FEW, "{datagrams} allocations ({}) in {ROUNDS} datagrams there and back", handoff.name());
 }
 
 /// One after the other: allocations are counted for the whole process.
