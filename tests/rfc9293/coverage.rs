@@ -9,6 +9,18 @@ const SECTIONS: [(&str, &str, &[&str]); 4] = [
     ("RFC 6298", include_str!("retransmission.rs"), &["2.1", "2.2", "2.3", "2.4", "2.5", "5", "5.1", "5.2", "5.3", "5.4", "5.5", "5.7"]),
     ("RFC 2018", include_str!("retransmission.rs"), &["2", "3", "4", "5", "8"]),
 ];
+/// RFCs whose traces stand beside the code, because they are about what a peer cannot see: the file in `src/transport/tcp/tests/` whose head names them.
+const BESIDE_THE_CODE: [(&str, &str); 9] = [
+    ("8985", "rack.rs"),
+    ("6937", "rack.rs"),
+    ("5682", "spurious.rs"),
+    ("2883", "selective.rs"),
+    ("2018", "selective.rs"),
+    ("5681", "loss.rs"),
+    ("6582", "loss.rs"),
+    ("5927", "limits.rs"),
+    ("3168", "ecn.rs"),
+];
 /// What the head of this program gives a reason for.
 const NOT_DONE: [u32; 3] = [51, 52, 53];
 /// The rows of Appendix B that say MUST NOT. (MUST-46 and MUST-56 stand in both columns.)
@@ -46,5 +58,15 @@ fn every_section_with_a_must_has_a_test() {
             let names = text.split(|c: char| !c.is_ascii_digit() && c != '.' && c != '§').map(|word| word.trim_end_matches('.'));
             assert!(names.into_iter().any(|word| word.strip_prefix('§') == Some(section)), "{rfc} §{section} has no test");
         }
+    }
+}
+
+#[test]
+fn every_rfc_of_loss_recovery_has_its_traces() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport/tcp/tests");
+    for (rfc, file) in BESIDE_THE_CODE {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        let head = text.lines().take_while(|line| line.starts_with("//!")).collect::<String>();
+        assert!(head.contains(rfc) && text.matches("#[test]").count() >= 5, "RFC {rfc} in {file}");
     }
 }
