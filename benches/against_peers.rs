@@ -59,14 +59,14 @@ fn bulk(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("against_peers/bulk in");
     group.sampling_mode(SamplingMode::Flat).sample_size(10).throughput(Throughput::Bytes(TRANSFER as u64));
     compare(&mut group, |group, name, client| {
-        let mut stream = client.connect((SERVER, DISCARD)).expect("the server listens");
+        let mut stream = services::open(client, SERVER, DISCARD);
         group.bench_function(name, |bencher| bencher.iter(|| services::send(&mut stream, &block)));
     });
     group.finish();
     let mut group = criterion.benchmark_group("against_peers/bulk out");
     group.sampling_mode(SamplingMode::Flat).sample_size(10).throughput(Throughput::Bytes(TRANSFER as u64));
     compare(&mut group, |group, name, client| {
-        let mut stream = client.connect((SERVER, GENERATE)).expect("the server listens");
+        let mut stream = services::open(client, SERVER, GENERATE);
         group.bench_function(name, |bencher| bencher.iter(|| services::receive(&mut stream, &mut block)));
     });
     group.finish();
@@ -75,7 +75,7 @@ fn bulk(criterion: &mut Criterion) {
 fn small(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("against_peers/1-byte round trip");
     compare(&mut group, |group, name, client| {
-        let mut stream = client.connect((SERVER, ECHO)).expect("the server listens");
+        let mut stream = services::open(client, SERVER, ECHO);
         stream.set_nodelay(true).expect("an open stream has options");
         group.bench_function(name, |bencher| bencher.iter(|| services::round_trip(&mut stream)));
     });

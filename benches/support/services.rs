@@ -1,7 +1,7 @@
 //! The services that `against_peers` measures, on Hopline's handles.
 
 use hopline::socket::{Stack, TcpStream};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 
 /// Sends back what comes.
@@ -83,7 +83,17 @@ pub(crate) fn round_trip(stream: &mut TcpStream) {
 
 /// Opens a connection and sees it through to both ends' close.
 pub(crate) fn connect(stack: &Stack, server: Ipv4Addr) {
-    let mut stream = stack.connect((server, ECHO)).expect("the server listens");
+    let mut stream = open(stack, server, ECHO);
     stream.shutdown(Shutdown::Write).expect("an open stream can be closed");
     assert_eq!(stream.read(&mut [0]).expect("the server closes"), 0);
+}
+
+/// A stack without listeners refuses while all its sockets are closing, or its thread has not begun: then it is asked again, which costs it time.
+pub(crate) fn open(stack: &Stack, server: Ipv4Addr, port: u16) -> TcpStream {
+    loop {
+        match stack.connect((server, port)) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+            result => return result.expect("the server listens"),
+        }
+    }
 }

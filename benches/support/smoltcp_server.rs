@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Sockets that wait on each port: smoltcp has no listeners.
-const SOCKETS: usize = 4;
+const SOCKETS: usize = 16;
 /// The longest sleep, after which the stop flag is looked at.
 const PATIENCE: Duration = Duration::from_millis(20);
 
