@@ -156,14 +156,22 @@ impl Default for NetworkConfig {
 pub struct TcpConfig {
     /// Connections in all, TIME-WAIT included.
     pub connections: usize,
-    /// Bytes that may wait unread on one connection.
+    /// Bytes that may wait unread on one connection, at first.
     pub receive_buffer: usize,
-    /// Bytes that may wait unacknowledged on one connection.
+    /// What that may grow to as the path asks for, unless the program sets a size: twice a bandwidth-delay product of 32 MB. The window scale has room
+    /// for it.
+    pub receive_buffer_maximum: usize,
+    /// Bytes that may wait unacknowledged on one connection, at first.
     pub send_buffer: usize,
-    /// Out-of-order bytes kept for one connection, as the slots that they pin.
+    /// What that may grow to as the congestion window does, unless the program sets a size.
+    pub send_buffer_maximum: usize,
+    /// Bytes of slots in use, by all sockets and by packets on their way, beyond which buffers do not grow, windows shrink as they are used, and data out of
+    /// order is not kept (counted as pruned).
+    pub memory_bytes: usize,
+    /// Out-of-order bytes kept for one connection, as the slots that they pin; more, if its receive buffer has grown: twice that.
     pub out_of_order_bytes: usize,
     /// Pieces into which a peer's selective acknowledgements may cut what one connection has in flight. Half of them can be holes: enough for a window of
-    /// 6 MB that lost every other segment.
+    /// 90 MB that lost every other segment. They take memory only while there are holes.
     pub sack_ranges: usize,
     /// Bytes of one connection on their way to the device: two super-segments, so that the device never waits.
     pub in_stack_bytes: usize,
@@ -268,10 +276,13 @@ impl Default for TcpConfig {
     fn default() -> TcpConfig {
         TcpConfig {
             connections: 1 << 20,
-            receive_buffer: 4 << 20,
-            send_buffer: 4 << 20,
+            receive_buffer: 1 << 20,
+            receive_buffer_maximum: 63 << 20,
+            send_buffer: 1 << 20,
+            send_buffer_maximum: 64 << 20,
+            memory_bytes: 1 << 30,
             out_of_order_bytes: 8 << 20,
-            sack_ranges: 8_192,
+            sack_ranges: 65_536,
             in_stack_bytes: 128 << 10,
             in_stack_bytes_when_fast: 1 << 20,
             listeners: 65_536,
@@ -326,6 +337,8 @@ impl TcpConfig {
             traffic_class: 0,
             receive_buffer: self.receive_buffer,
             send_buffer: self.send_buffer,
+            tunes_receive_buffer: self.receive_buffer_maximum > self.receive_buffer,
+            tunes_send_buffer: self.send_buffer_maximum > self.send_buffer,
             broadcast: false,
             congestion_control: self.congestion_control,
             ecn: self.ecn,

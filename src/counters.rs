@@ -187,6 +187,8 @@ counter_group! {
         zero_windows_aborted,
         /// SACK blocks not looked at, because they cut what is in flight into too many pieces.
         sack_blocks_ignored,
+        /// Times that a connection's data out of order was thrown away, because the stack's memory was used up.
+        out_of_order_pruned,
         /// Duplicate segments received.
         duplicate_segments,
         /// UDP datagrams received.

@@ -88,7 +88,13 @@ fn whatever_the_link_does_the_bytes_arrive_in_order_and_both_ends_close() {
 }
 
 fn host(case: &Case, address: &str) -> HostOptions {
-    let tcp = TcpConfig { receive_buffer: case.receive_buffer, send_buffer: case.send_buffer, ..TcpConfig::default() };
+    let tcp = TcpConfig {
+        receive_buffer: case.receive_buffer,
+        receive_buffer_maximum: case.receive_buffer,
+        send_buffer: case.send_buffer,
+        send_buffer_maximum: case.send_buffer,
+        ..TcpConfig::default()
+    };
     let all = DeviceOffload { checksum: true, tcp_segmentation_ipv4: true, tcp_segmentation_ipv6: true, udp_segmentation: true };
     HostOptions {
         mtu: case.mtu,

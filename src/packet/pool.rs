@@ -28,6 +28,7 @@ struct Shelves {
     small: Shelf,
     large: Shelf,
     allocations: AtomicU64,
+    in_use: AtomicUsize,
 }
 
 struct Shelf {
@@ -49,8 +50,12 @@ impl Pool {
     /// A pool that keeps at most this many idle slots of each size; further ones are freed when their last holder drops them.
     pub fn new(keep_small: usize, keep_large: usize) -> Pool {
         let shelf = |slot_bytes, keep| Shelf { slot_bytes, keep, free: Mutex::new(Vec::new()) };
-        let shelves =
-            Shelves { small: shelf(SMALL_SLOT, keep_small), large: shelf(LARGE_SLOT, keep_large), allocations: AtomicU64::new(0) };
+        let shelves = Shelves {
+            small: shelf(SMALL_SLOT, keep_small),
+            large: shelf(LARGE_SLOT, keep_large),
+            allocations: AtomicU64::new(0),
+            in_use: AtomicUsize::new(0),
+        };
         Pool { shelves: Arc::new(shelves) }
     }
 
@@ -80,6 +85,11 @@ impl Pool {
         self.shelves.allocations.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the slots that somebody holds, whole slots counted.
+    pub fn bytes_in_use(&self) -> usize {
+        self.shelves.in_use.load(Ordering::Relaxed)
+    }
+
     /// Idle slots: (small, large).
     pub fn idle(&self) -> (usize, usize) {
         (self.shelves.small.free.lock().len(), self.shelves.large.free.lock().len())
@@ -95,6 +105,7 @@ impl Default for Pool {
 impl Shelves {
     fn take(self: &Arc<Shelves>, bytes: usize) -> Arc<Slot> {
         let shelf = if bytes <= SMALL_SLOT { &self.small } else { &self.large };
+        self.in_use.fetch_add(shelf.slot_bytes, Ordering::Relaxed);
         shelf.take_idle().unwrap_or_else(|| {
             self.allocations.fetch_add(1, Ordering::Relaxed);
             let bytes = vec![0; shelf.slot_bytes].into_boxed_slice();
@@ -104,6 +115,7 @@ impl Shelves {
 
     fn put(&self, slot: Arc<Slot>) {
         let shelf = if slot.bytes.len() <= SMALL_SLOT { &self.small } else { &self.large };
+        self.in_use.fetch_sub(shelf.slot_bytes, Ordering::Relaxed);
         let mut free = shelf.free.lock();
         if free.len() < shelf.keep {
             free.push(slot);

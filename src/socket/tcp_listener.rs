@@ -114,12 +114,12 @@ impl TcpListener {
 
     /// Bytes that may wait unread on each accepted connection.
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.change(|options| options.receive_buffer = buffer_size(bytes))
+        self.change(|options| (options.receive_buffer, options.tunes_receive_buffer) = (buffer_size(bytes), false))
     }
 
     /// Bytes that may wait unacknowledged on each accepted connection.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.change(|options| options.send_buffer = buffer_size(bytes))
+        self.change(|options| (options.send_buffer, options.tunes_send_buffer) = (buffer_size(bytes), false))
     }
 
     /// Takes the data of SYNs whose Fast Open cookie is good, and hands their connections over before the handshake is complete (RFC 7413): at most so many

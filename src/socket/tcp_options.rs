@@ -109,9 +109,9 @@ impl TcpStream {
         Ok(self.options().advertise_user_timeout)
     }
 
-    /// Bytes that may wait unread.
+    /// Bytes that may wait unread. From then on the buffer stays so, however fast the path is.
     pub fn set_recv_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.change(|options| options.receive_buffer = buffer_size(bytes))
+        self.change(|options| (options.receive_buffer, options.tunes_receive_buffer) = (buffer_size(bytes), false))
     }
 
     /// As set.
@@ -119,14 +119,14 @@ impl TcpStream {
         Ok(self.options().receive_buffer)
     }
 
-    /// Bytes that may wait unacknowledged.
+    /// Bytes that may wait unacknowledged. From then on the buffer stays so, however fast the path is.
     pub fn set_send_buffer_size(&self, bytes: usize) -> io::Result<()> {
-        self.change(|options| options.send_buffer = buffer_size(bytes))?;
+        self.change(|options| (options.send_buffer, options.tunes_send_buffer) = (buffer_size(bytes), false))?;
         self.wake(Readiness::WRITABLE);
         Ok(())
     }
 
-    /// As set.
+    /// As set, or as grown.
     pub fn send_buffer_size(&self) -> io::Result<usize> {
         Ok(self.options().send_buffer)
     }

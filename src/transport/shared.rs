@@ -388,6 +388,10 @@ pub struct SocketOptions {
     pub receive_buffer: usize,
     /// Bytes that may wait unacknowledged (TCP) or unsent (UDP).
     pub send_buffer: usize,
+    /// The receive buffer grows with what the program reads in a round trip, up to the stack's bound (TCP).
+    pub tunes_receive_buffer: bool,
+    /// The send buffer grows to two congestion windows, up to the stack's bound (TCP).
+    pub tunes_send_buffer: bool,
     /// May send to broadcast addresses.
     pub broadcast: bool,
     /// Congestion control by name: `"cubic"`, `"newreno"`.

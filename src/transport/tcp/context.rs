@@ -107,6 +107,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether the slots in use, of all sockets and of what is on its way, take more memory than they should: then windows do not grow, and what is out of
+    /// order is not kept.
+    pub(super) fn is_under_pressure(&self) -> bool {
+        self.pool.bytes_in_use() > self.config.memory_bytes
+    }
+
     /// A timestamp clock that starts at `offset`: milliseconds (RFC 7323 §5.4 wants 1 ms to 1 s).
     pub(super) fn timestamp(&self, offset: u32) -> u32 {
         (self.now.as_millis() as u32).wrapping_add(offset)

@@ -40,7 +40,7 @@ pub fn answer_with_cookie(cx: &mut Context<'_>, syn: &Segment, cookie: SequenceN
         sequence: cookie,
         acknowledgement: syn.header.sequence + 1,
         flags: TcpFlags::SYN_ACK | if ecn { TcpFlags::ECE } else { TcpFlags::NONE },
-        window: ReceiveSide::new(options.receive_buffer, 1).advertise_unscaled(),
+        window: ReceiveSide::new(options.receive_buffer, 1, cx.now).advertise_unscaled(),
         urgent_pointer: 0,
         options: agreement.syn_options(cx.topology, remote.ip(), timestamps),
     };

@@ -246,6 +246,7 @@ impl Connection {
                 self.recovery.sent(bytes);
                 self.recovery.probe_is_next = true;
                 self.note_path_use(start, end);
+                self.send.largest_flight = self.send.largest_flight.max(self.send.flight_size());
                 self.receive.note_dialogue(cx.now, cx.config.delayed_acknowledgement);
             }
             Cause::Again(cause) => {

@@ -75,10 +75,12 @@ impl Connection {
         }
         self.news.is_wanted = false;
         let shared = self.shared.clone();
+        self.receive.is_under_pressure = cx.is_under_pressure();
         self.join_small_tail(&shared.state);
         let mut state = shared.state.lock();
+        self.tune_receive_buffer(cx, state.consumed_unannounced);
         let refused = self.hand_over(&mut state);
-        self.settle(&mut state);
+        self.settle(cx, &mut state);
         std::mem::swap(&mut self.news.taken, &mut state.to_send);
         if let Some(bytes) = state.urgent_to_send.take() {
             self.send.urgent = Some(self.send.queue.end() + u32::try_from(bytes).unwrap_or(u32::MAX));
@@ -140,11 +142,13 @@ impl Connection {
     }
 
     /// Gives the room of acknowledged bytes back; writers are woken when half of the buffer is free.
-    fn settle(&mut self, state: &mut TcpSharedState) {
+    fn settle(&mut self, cx: &Context<'_>, state: &mut TcpSharedState) {
         let before = state.unacknowledged;
+        let half_before = state.options.send_buffer / 2;
+        state.options.send_buffer = self.tuned_send_buffer(cx, &state.options);
         state.unacknowledged = before.saturating_sub(std::mem::take(&mut self.news.acknowledged));
         let half = state.options.send_buffer / 2;
-        if before > half && state.unacknowledged <= half {
+        if before > half_before && state.unacknowledged <= half {
             self.news.readiness |= Readiness::WRITABLE;
         }
     }

@@ -11,6 +11,7 @@
 //! is when acknowledgements, data and wakes leave. Every other call does so by itself. After each, [`Connection::deadline`] may have changed.
 
 mod acknowledgement;
+mod buffer_tuning;
 mod congestion;
 mod context;
 mod cookie_handshake;
@@ -162,7 +163,7 @@ impl Connection {
         let options = shared.state.lock().options.clone();
         let agreement = Agreement::offer(cx.config, remote.ip(), options.receive_buffer);
         let segment_size = options::segment_size(usize::MAX, cx.path_mtu, remote.ip());
-        let mut receive = ReceiveSide::new(options.receive_buffer, segment_size);
+        let mut receive = ReceiveSide::new(options.receive_buffer, segment_size, cx.now);
         receive.shift = agreement.own_shift();
         let settings = congestion::Settings {
             segment_size,

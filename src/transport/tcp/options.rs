@@ -31,7 +31,9 @@ impl Agreement {
     /// Before the peer's SYN: what we would agree on.
     pub(super) fn offer(config: &TcpConfig, peer: IpAddr, receive_buffer: usize) -> Agreement {
         Agreement {
-            window_scale: config.window_scaling.then(|| (shift_for(receive_buffer.max(config.receive_buffer)), 0)),
+            window_scale: config
+                .window_scaling
+                .then(|| (shift_for(receive_buffer.max(config.receive_buffer).max(config.receive_buffer_maximum)), 0)),
             timestamps: config.timestamps,
             sack: true,
             peer_segment_size: default_segment_size(peer),
@@ -101,9 +103,9 @@ mod tests {
     #[test]
     fn an_option_is_used_if_both_have_it() {
         let mut agreement = Agreement::offer(&TcpConfig::default(), PEER, 1 << 20);
-        assert_eq!(agreement.window_scale, Some((7, 0)));
+        assert_eq!(agreement.window_scale, Some((10, 0)), "room for the largest buffer of 63 MiB");
         agreement.conclude(&TcpOptions { window_scale: Some(99), sack_permitted: true, ..TcpOptions::default() });
-        assert_eq!((agreement.window_scale, agreement.timestamps, agreement.sack), (Some((7, 14)), false, true));
+        assert_eq!((agreement.window_scale, agreement.timestamps, agreement.sack), (Some((10, 14)), false, true));
         agreement.conclude(&TcpOptions::default());
         assert_eq!((agreement.own_shift(), agreement.peer_shift(), agreement.sack), (0, 0, false));
         assert_eq!(agreement.peer_segment_size, 536);

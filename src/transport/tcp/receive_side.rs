@@ -2,8 +2,9 @@
 //!
 //! Owns RCV.*, the data not yet handed to the program, and what is known of the peer's timestamps. Refuses to send: it says what is due.
 
+use super::buffer_tuning::Tuning;
 use super::reassembly::Reassembly;
-use crate::packet::{Pool, Slice};
+use crate::packet::{Pool, SMALL_SLOT, Slice};
 use crate::time::{Duration, Instant};
 use crate::wire::{SackBlock, SackBlocks, SequenceNumber};
 
@@ -13,6 +14,8 @@ const QUICK_SEGMENTS: u32 = 16;
 const SMALL_SLICE: usize = 512;
 /// No full segment is smaller (RFC 9293 §3.7.1).
 const LEAST_FULL_SEGMENT: usize = 536;
+/// Segments that are offered while memory is used up.
+const SEGMENTS_UNDER_PRESSURE: usize = 4;
 /// RFC 7323 §5.5: a timestamp older than this says nothing.
 const TIMESTAMP_VALIDITY: Duration = Duration::from_secs(24 * 24 * 3_600);
 
@@ -40,6 +43,10 @@ pub(super) struct ReceiveSide {
     pub(super) shift: u8,
     /// Bytes that may wait unread.
     pub(super) buffer: usize,
+    /// What makes it grow.
+    pub(super) tuning: Tuning,
+    /// The stack's memory is used up: the window falls to a few segments as data arrives.
+    pub(super) is_under_pressure: bool,
     /// Bytes with the program, unread when we last looked.
     pub(super) unread: usize,
     /// In order, on their way to the program.
@@ -77,7 +84,7 @@ pub(super) struct ReceiveSide {
 }
 
 impl ReceiveSide {
-    pub(super) fn new(buffer: usize, segment_size: usize) -> ReceiveSide {
+    pub(super) fn new(buffer: usize, segment_size: usize, now: Instant) -> ReceiveSide {
         let zero = SequenceNumber::default();
         ReceiveSide {
             initial: zero,
@@ -85,6 +92,8 @@ impl ReceiveSide {
             edge: zero,
             shift: 0,
             buffer,
+            tuning: Tuning::new(now),
+            is_under_pressure: false,
             unread: 0,
             pending: Vec::new(),
             pending_bytes: 0,
@@ -125,6 +134,12 @@ impl ReceiveSide {
         free.min(usize::from(u16::MAX) << self.shift)
     }
 
+    /// As much of that as is offered now. Under pressure a few segments, which the program's reading gives back: so nothing stands still.
+    fn offered(&self) -> usize {
+        let free = self.free();
+        if self.is_under_pressure { free.min(self.segment_size.saturating_mul(SEGMENTS_UNDER_PRESSURE).max(2 << self.shift)) } else { free }
+    }
+
     /// The buffer, but at least two units of the scaled window: else the window of a tiny buffer could not be expressed, and never opened.
     fn capacity(&self) -> usize {
         self.buffer.max(2 << self.shift)
@@ -134,7 +149,7 @@ impl ReceiveSide {
     fn window_to_offer(&self) -> usize {
         let current = self.window() as usize;
         let step = self.segment_size.min(self.capacity() / 2).max(1 << self.shift);
-        if self.free() >= current.saturating_add(step) { self.free() } else { current }
+        if self.offered() >= current.saturating_add(step) { self.offered() } else { current }
     }
 
     /// The same in units of the window field. What was offered is never taken back: where the shift cannot express it, it is rounded up.
@@ -166,7 +181,7 @@ impl ReceiveSide {
         if self.next == self.initial + 1 && self.window() > 0 {
             return false;
         }
-        let gain = self.free().saturating_sub(self.window() as usize);
+        let gain = self.offered().saturating_sub(self.window() as usize);
         gain >= self.update_step() && self.units_to_offer() << self.shift > self.window() as usize
     }
 
@@ -186,17 +201,25 @@ impl ReceiveSide {
         if self.window() as usize >= two_segments { two_segments.max(self.capacity() / 8) } else { two_segments }
     }
 
-    /// Takes slices that are in order. Small ones are joined.
+    /// Takes slices that are in order. Small ones are joined. While the program does not keep up, large slots are not kept for parts of them.
     pub(super) fn push_pending(&mut self, slices: impl Iterator<Item = Slice>, pool: &Pool) {
         for slice in slices {
+            let is_slow = self.unread.saturating_add(self.pending_bytes) > self.buffer / 4;
             self.pending_bytes += slice.len();
-            let mut slice = pool.copy_down(slice);
-            if slice.len() <= SMALL_SLICE {
-                slice.advance(self.pending.last_mut().map_or(0, |last| last.grow_back(&slice)));
+            if is_slow && slice.len() < slice.slot_bytes() / 2 && slice.len() > SMALL_SLOT {
+                slice.chunks(SMALL_SLOT).for_each(|part| self.pending.push(pool.copy_from(0, part)));
+            } else {
+                self.push_slice(pool.copy_down(slice));
             }
-            if !slice.is_empty() {
-                self.pending.push(slice);
-            }
+        }
+    }
+
+    fn push_slice(&mut self, mut slice: Slice) {
+        if slice.len() <= SMALL_SLICE {
+            slice.advance(self.pending.last_mut().map_or(0, |last| last.grow_back(&slice)));
+        }
+        if !slice.is_empty() {
+            self.pending.push(slice);
         }
     }
 
@@ -299,7 +322,7 @@ mod tests {
     use super::*;
 
     fn receiver(buffer: usize, shift: u8) -> ReceiveSide {
-        let mut receive = ReceiveSide::new(buffer, 1_000);
+        let mut receive = ReceiveSide::new(buffer, 1_000, Instant::ZERO);
         receive.synchronize(SequenceNumber(u32::MAX));
         receive.shift = shift;
         receive
@@ -357,6 +380,30 @@ mod tests {
         assert_eq!(receive.window_mark_at(), 50);
         receive.unread -= 50;
         assert!(receive.update_is_due());
+    }
+
+    #[test]
+    fn under_pressure_the_window_falls_to_a_few_segments_and_opens_again() {
+        let mut receive = receiver(60_000, 0);
+        receive.advertise();
+        receive.is_under_pressure = true;
+        assert_eq!(receive.advertise(), 60_000, "what was offered stays offered");
+        take(&mut receive, 58_000);
+        receive.unread = 0;
+        assert_eq!(receive.advertise(), 4_000, "reading gives a few segments back, so nothing stands still");
+        receive.is_under_pressure = false;
+        assert!(receive.update_is_due());
+        assert_eq!(receive.advertise(), 60_000);
+    }
+
+    #[test]
+    fn a_slow_reader_of_jumbo_frames_pins_no_large_slots() {
+        let (pool, mut receive) = (Pool::default(), receiver(100_000, 0));
+        let frames = |count| (0..count).map(|_| pool.copy_from(0, &[7; 8_960])).collect::<Vec<_>>();
+        receive.push_pending(frames(10).into_iter(), &pool);
+        let pinned: usize = receive.pending.iter().map(Slice::slot_bytes).sum();
+        assert!(receive.pending_bytes == 89_600 && pinned < 300_000, "{pinned}");
+        assert_eq!(receive.pending.iter().map(|slice| slice.len()).sum::<usize>(), 89_600);
     }
 
     #[test]

@@ -101,12 +101,15 @@ impl Connection {
         if !self.agreement.sack {
             self.receive.duplicates += segment.segments();
         }
+        if cx.is_under_pressure() {
+            return self.prune(cx);
+        }
         let (start, end) = (segment.header.sequence, segment.header.sequence + segment.payload.len() as u32);
         if let Some(twice) = self.receive.reassembly.overlap(start, end) {
             // RFC 2883 §4.2: of a partial duplicate, the first part that is one.
             self.received_twice(cx, twice);
         }
-        match self.receive.reassembly.insert(start, &segment.payload, cx.config.out_of_order_bytes, cx.pool) {
+        match self.receive.reassembly.insert(start, &segment.payload, self.out_of_order_limit(cx), cx.pool) {
             Kept::Stored => {}
             Kept::Duplicate => cx.out.counters().transport.duplicate_segments.increment(),
             Kept::Full => return drop_because(DropReason::OutOfOrderFull),
@@ -135,6 +138,21 @@ impl Connection {
             self.send_acknowledgement(cx);
         }
         self.receive.duplicate = Some(SackBlock { left: pending.map_or(block.left, |pending| pending.left), right: block.right });
+    }
+
+    /// As much as a window that has grown admits, in slots that are half full at least.
+    fn out_of_order_limit(&self, cx: &Context<'_>) -> usize {
+        let grown = if self.receive.buffer > cx.config.receive_buffer { self.receive.buffer.saturating_mul(2) } else { 0 };
+        cx.config.out_of_order_bytes.max(grown)
+    }
+
+    /// The stack's memory is used up: what is out of order goes, as RFC 2018 §8 allows; the peer has it still.
+    fn prune(&mut self, cx: &mut Context<'_>) -> Check {
+        if !self.receive.reassembly.is_empty() {
+            cx.out.counters().transport.out_of_order_pruned.increment();
+            self.receive.reassembly.clear();
+        }
+        drop_because(DropReason::OutOfOrderFull)
     }
 
     /// "Eighth, check the FIN bit": once everything before it is here.

@@ -40,6 +40,8 @@ pub(super) struct SendSide {
     pub(super) segment_size: usize,
     /// When the last segment with data was sent.
     pub(super) last_sent: Instant,
+    /// The largest FlightSize ever.
+    pub(super) largest_flight: usize,
     /// SND.NXT when the congestion window last kept us from sending.
     pub(super) window_limited_at: SequenceNumber,
 }
@@ -75,6 +77,7 @@ impl SendSide {
             small_segment_end: initial,
             segment_size: 536,
             last_sent: now,
+            largest_flight: 0,
             window_limited_at: initial,
         }
     }

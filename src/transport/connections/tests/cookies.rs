@@ -62,7 +62,7 @@ fn the_timestamp_brings_the_options_back() {
     let listener = bench.listen("0.0.0.0:80", 9);
     let answer = bench.knock_with("192.0.2.9:5", modern(77)).unwrap();
     let told = answer.options.timestamps.unwrap();
-    assert_eq!((answer.options.window_scale, answer.options.sack_permitted, told.echo_reply), (Some(7), true, 77));
+    assert_eq!((answer.options.window_scale, answer.options.sack_permitted, told.echo_reply), (Some(10), true, 77));
     let timestamps = Some(Timestamps { value: 78, echo_reply: told.value });
     let options = TcpOptions { timestamps, ..TcpOptions::default() };
     bench.arrive_segment("192.0.2.9:5", TO, TcpHeader { options, ..header(ACK, 501, answer.sequence + 1) }, b"hello");
@@ -72,7 +72,7 @@ fn the_timestamp_brings_the_options_back() {
     assert!(SequenceNumber(stamps.value).after_or_equal(SequenceNumber(told.value)), "or the peer's PAWS would drop it");
     let accepted = listener.state.lock().accepted.pop_front().unwrap();
     let state = accepted.state.lock();
-    assert_eq!((state.info.window_scale, state.info.timestamps, state.info.selective_acknowledgements), (Some((7, 9)), true, true));
+    assert_eq!((state.info.window_scale, state.info.timestamps, state.info.selective_acknowledgements), (Some((10, 9)), true, true));
     assert_eq!((state.unread, state.info.maximum_segment_size, state.info.send_window), (5, 1_448, 65_000 << 9));
 }
 

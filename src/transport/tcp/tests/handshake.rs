@@ -163,7 +163,7 @@ fn our_syn_offers_everything_and_the_answer_agrees() {
     let (near, far) = ("192.0.2.1:5".parse().unwrap(), "192.0.2.2:6".parse().unwrap());
     Connection::connect(&mut host.context(), shared, near, far, SequenceNumber(1));
     let options = host.sent()[0].header.options;
-    assert_eq!((options.maximum_segment_size, options.window_scale, options.sack_permitted), (Some(1_460), Some(7), true));
+    assert_eq!((options.maximum_segment_size, options.window_scale, options.sack_permitted), (Some(1_460), Some(10), true));
     assert!(options.timestamps.is_some());
     let trace = Trace::syn_received_with(TcpConfig::default(), plain());
     let options = trace.last_header().options;
@@ -191,7 +191,7 @@ fn windows_of_syns_are_not_scaled_later_ones_are() {
     trace.receive(Seg { seq: 0, flags: TcpFlags::SYN, window: 100, options: scaled, ..Seg::default() });
     assert_eq!(trace.connection.send.window, 100);
     trace.sent();
-    assert_eq!(trace.last_header().window, ((4 << 20) >> 7) as u16, "our own shift is 7");
+    assert_eq!(trace.last_header().window, ((1 << 20) >> 10) as u16, "our own shift is 10");
     trace.receive(Seg { window: 100, ..Seg::default() });
     assert_eq!(trace.connection.send.window, 800);
 }

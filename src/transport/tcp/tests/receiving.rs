@@ -135,7 +135,7 @@ fn out_of_order_memory_is_bounded() {
 
 #[test]
 fn the_window_never_shrinks() {
-    let config = TcpConfig { receive_buffer: 10_000, window_scaling: false, ..TcpConfig::default() };
+    let config = TcpConfig { receive_buffer: 10_000, receive_buffer_maximum: 10_000, window_scaling: false, ..TcpConfig::default() };
     let mut trace = Trace::established_with(config, plain());
     let mut edge = 0;
     let mut at = 1;
@@ -154,7 +154,7 @@ fn the_window_never_shrinks() {
 
 #[test]
 fn reading_opens_the_window_by_a_worthwhile_step() {
-    let config = TcpConfig { receive_buffer: 10_000, window_scaling: false, ..TcpConfig::default() };
+    let config = TcpConfig { receive_buffer: 10_000, receive_buffer_maximum: 10_000, window_scaling: false, ..TcpConfig::default() };
     let mut trace = Trace::established_with(config, plain());
     trace.receive(data(1, 10_000));
     trace.sent();
@@ -214,4 +214,27 @@ fn urgent_data_is_delivered_in_line() {
     trace.receive(Seg { flags: TcpFlags::URG | TcpFlags::PSH, ..data(1, 10) });
     trace.receive(data(11, 10));
     assert_eq!(trace.read(99), bytes(1, 20));
+}
+
+#[test]
+fn while_memory_is_used_up_nothing_out_of_order_is_kept_and_the_window_falls() {
+    let mut trace =
+        Trace::established_with(TcpConfig { receive_buffer: 60_000, window_scaling: false, ..TcpConfig::default() }, with_sack());
+    trace.receive(data(2_001, 1_000));
+    assert_eq!(trace.sent(), ["[.] 1 ack 1 sack 2001..3001"]);
+    trace.host.config.memory_bytes = 0;
+    trace.receive(data(4_001, 1_000));
+    assert_eq!(trace.sent(), ["[.] 1 ack 1"], "RFC 2018 §8: the peer has it still");
+    assert_eq!(trace.host.counters.transport.out_of_order_pruned.get(), 1);
+    for at in 0..60_u32 {
+        trace.receive(data(1 + at * 1_000, 1_000));
+        trace.read(1_000);
+    }
+    trace.sent();
+    let window = trace.last_header().window;
+    assert!((1_000..=6_000).contains(&window), "{window}");
+    trace.host.config.memory_bytes = 1 << 30;
+    trace.receive(data(60_001, 1_000));
+    trace.sent();
+    assert!(trace.last_header().window > 50_000);
 }

@@ -211,7 +211,7 @@ fn a_retransmission_waits_for_room_as_well() {
 
 #[test]
 fn writers_are_woken_when_half_of_the_buffer_is_free() {
-    let mut trace = Trace::established_with(TcpConfig { send_buffer: 8_000, ..TcpConfig::default() }, plain());
+    let mut trace = Trace::established_with(TcpConfig { send_buffer: 8_000, send_buffer_maximum: 8_000, ..TcpConfig::default() }, plain());
     trace.wakes();
     trace.write(8_000);
     trace.receive(ack(3_001));
