@@ -5,6 +5,7 @@
 
 pub mod handoff;
 pub mod namespace;
+pub mod trace;
 
 pub use namespace::{Namespace, Process, veth};
 

@@ -13,11 +13,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::common::Namespace;
+use crate::common::trace::Trace;
 
 /// The name of the interface in each namespace.
 pub(crate) const INTERFACE: &str = "tap0";
 /// Bytes that the kernel puts before each frame of a TAP interface: a virtio-net header, all zero without offload.
 const HEADER: usize = 10;
+/// Where the IP header stands behind that, and behind the Ethernet header.
+const IP_HEADER: usize = HEADER + 14;
 /// The longest frame: the MTU is the default of 1500.
 const LONGEST_FRAME: usize = 2_048;
 /// Frames that the kernel keeps for us: more than any window here.
@@ -72,12 +75,13 @@ struct Emulator {
     /// By the end that sends.
     paths: [Path; 2],
     pool: Pool,
+    trace: Option<Trace>,
     start: std::time::Instant,
 }
 
 impl Emulator {
     fn new(taps: [File; 2], paths: [Path; 2]) -> Emulator {
-        Emulator { taps, paths, pool: Pool::default(), start: std::time::Instant::now() }
+        Emulator { taps, paths, pool: Pool::default(), trace: Trace::wanted(), start: std::time::Instant::now() }
     }
 
     fn run(mut self, stop: &AtomicBool) -> [PathCounters; 2] {
@@ -104,8 +108,10 @@ impl Emulator {
                 Ok(length) => {
                     let packet = Packet::from_bytes(&self.pool, &frame[HEADER.min(length)..length]);
                     let now = self.now();
-                    // What the path loses, it counts.
-                    self.paths[end].push(now, packet, &self.pool).ok();
+                    let result = self.paths[end].push(now, packet, &self.pool);
+                    if let Some(trace) = &mut self.trace {
+                        trace.note(now, if result.is_ok() { "     " } else { "lost " }, &frame[IP_HEADER.min(length)..length]);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("read from {INTERFACE}: {error}"),

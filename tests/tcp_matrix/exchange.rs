@@ -34,6 +34,8 @@ pub(crate) struct End {
     offsets: [usize; 2],
     pub(crate) written: usize,
     pub(crate) read: usize,
+    /// When it had what it awaited, for each of its waits.
+    pub(crate) had: Vec<Instant>,
     resting_until: Option<Instant>,
     is_closed: bool,
     is_finished: bool,
@@ -72,6 +74,7 @@ impl End {
             offsets,
             written: 0,
             read: 0,
+            had: Vec::new(),
             resting_until: None,
             is_closed: false,
             is_finished: false,
@@ -107,7 +110,7 @@ impl End {
                     }
                 }
                 Some(Step::Await(total)) if self.read < *total => return Ok(()),
-                Some(Step::Await(_)) => {}
+                Some(Step::Await(_)) => self.had.push(now),
                 Some(Step::Rest(duration)) => {
                     let until = *self.resting_until.get_or_insert(now + *duration);
                     if now < until {

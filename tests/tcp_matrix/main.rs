@@ -4,20 +4,23 @@
 //! workload, with 20 seeds for each row. `goodput`: paths without loss, where the rate has to be reached. `fairness`: two flows through one bottleneck.
 //! The whole products are behind `--ignored`. What is not asserted as a figure is kept in `table.txt`; `HOPLINE_TABLE=write` writes it anew.
 
+#[path = "../common/trace.rs"]
+mod trace;
+
 mod covering;
 mod exchange;
 mod fairness;
 mod goodput;
+mod latency;
 mod matrix;
 mod path;
 mod table;
-mod trace;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let parts = [covering::trials, goodput::trials, matrix::trials, fairness::trials];
+    let parts = [covering::trials, goodput::trials, matrix::trials, latency::trials, fairness::trials];
     let trials: Vec<Trial> = parts.iter().flat_map(|trials| trials()).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     table::write_if_wanted();

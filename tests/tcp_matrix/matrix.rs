@@ -65,7 +65,7 @@ impl Workload {
 }
 
 /// `rounds` questions and answers, with a rest behind each.
-fn dialogue(rounds: usize, question: usize, answer: usize, rest: Duration) -> [Vec<Step>; 2] {
+pub(crate) fn dialogue(rounds: usize, question: usize, answer: usize, rest: Duration) -> [Vec<Step>; 2] {
     let asking = (1..=rounds).flat_map(|round| [Step::Send(question), Step::Await(round * answer), Step::Rest(rest)]);
     let answering = (1..=rounds).flat_map(|round| [Step::Await(round * question), Step::Send(answer)]);
     [asking.collect(), answering.collect()]

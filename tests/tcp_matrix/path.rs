@@ -116,7 +116,9 @@ impl Path {
         let mut world = World::new(seed);
         let hosts = [world.host(self.host("192.0.2.1/24")), world.host(self.host("192.0.2.2/24"))];
         world.join_each(&[(hosts[0], self.there()), (hosts[1], self.back(self.ack_loss))]);
-        crate::trace::attach(&mut world);
+        if let Some(mut trace) = crate::trace::Trace::wanted() {
+            world.set_tap(move |now, _, packet| trace.note(now, "", &packet.to_vec()));
+        }
         (world, hosts)
     }
 }

@@ -1,7 +1,6 @@
-//! A trace of every packet that enters the path, for a look at one run: `HOPLINE_TRACE=FILE`, with one test on one thread.
+//! A trace of every packet that enters an emulated path, for a look at one run: `HOPLINE_TRACE=FILE`, with one test on one thread.
 
-use hopline::packet::Packet;
-use hopline::simulation::World;
+use hopline::time::Instant;
 use hopline::wire::{Ipv4Header, SequenceNumber, TcpHeader};
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,22 +9,31 @@ use std::io::{BufWriter, Write};
 /// The first number of each direction of each connection, by its ports.
 type Origins = HashMap<(u16, u16), SequenceNumber>;
 
-/// Has `world` write its packets into the file that the environment names, if it does.
-pub(crate) fn attach(world: &mut World) {
-    let Some(path) = std::env::var_os("HOPLINE_TRACE") else { return };
-    let mut file = BufWriter::new(File::options().create(true).append(true).open(path).expect("a file for the trace"));
-    let mut origins = Origins::new();
-    writeln!(file, "--- a new world").expect("room for the trace");
-    world.set_tap(move |now, _, packet| {
-        let line = describe(packet, &mut origins).unwrap_or_else(|| format!("{} bytes", packet.len()));
-        writeln!(file, "{:>12.6} {line}", now.as_nanos() as f64 / 1e9).expect("room for the trace");
-    });
+/// Writes a line for each packet into the file that the environment names.
+pub(crate) struct Trace {
+    file: BufWriter<File>,
+    origins: Origins,
+}
+
+impl Trace {
+    /// If the environment wants one.
+    pub(crate) fn wanted() -> Option<Trace> {
+        let path = std::env::var_os("HOPLINE_TRACE")?;
+        let mut file = BufWriter::new(File::options().create(true).append(true).open(path).expect("a file for the trace"));
+        writeln!(file, "--- a new path").expect("room for the trace");
+        Some(Trace { file, origins: Origins::new() })
+    }
+
+    /// A packet, beginning with its IP header; `what` stands before it.
+    pub(crate) fn note(&mut self, now: Instant, what: &str, packet: &[u8]) {
+        let line = describe(packet, &mut self.origins).unwrap_or_else(|| format!("{} bytes", packet.len()));
+        writeln!(self.file, "{:>12.6} {what}{line}", now.as_nanos() as f64 / 1e9).expect("room for the trace");
+    }
 }
 
 /// Ports, flags, numbers relative to the first ones, window and selective acknowledgements.
-fn describe(packet: &Packet, origins: &mut Origins) -> Option<String> {
-    let bytes = packet.to_vec();
-    let payload = Ipv4Header::parse(&bytes).ok()?.payload(&bytes);
+fn describe(packet: &[u8], origins: &mut Origins) -> Option<String> {
+    let payload = Ipv4Header::parse(packet).ok()?.payload(packet);
     let (header, length) = TcpHeader::parse(payload).ok()?;
     let ports = (header.source_port, header.destination_port);
     let own = *origins.entry(ports).or_insert(header.sequence);
