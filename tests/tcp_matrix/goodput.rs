@@ -76,8 +76,8 @@ fn is_beyond_slow_start(info: &StreamInfo) -> bool {
     info.slow_start_threshold != usize::MAX && info.congestion_window >= info.slow_start_threshold
 }
 
-/// Runs a case; the error is that it misses the goal.
-fn short(path: &Path, algorithm: usize) -> Result<f64, String> {
+/// Runs a case; the error is that it misses the goal where it is to be reached.
+fn measure(path: &Path, algorithm: usize) -> Result<f64, String> {
     let (name, least_queue) = ALGORITHMS[algorithm];
     let share = share(path, name, 1);
     if path.queue >= least_queue && share < GOAL { Err(format!("goodput {name} {path}: {share:.3}")) } else { Ok(share) }
@@ -86,12 +86,8 @@ fn short(path: &Path, algorithm: usize) -> Result<f64, String> {
 /// Also notes what is missing: the smaller, the better.
 fn check(number: usize, path: &Path, algorithm: usize) -> Result<(), String> {
     let (name, _) = ALGORITHMS[algorithm];
-    let share = share(path, name, 1);
-    table::check(
-        &format!("goodput {number:02}"),
-        &format!("{name:>7} {path}"),
-        &format!("{:.3} of the rate is missing", (1.0 - share).max(0.0)),
-    )
+    let missing = (1.0 - measure(path, algorithm)?).max(0.0);
+    table::check(&format!("goodput {number:02}"), &format!("{name:>7} {path}"), &format!("{missing:.3} of the rate is missing"))
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -107,6 +103,6 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn whole_product() -> Result<(), Failed> {
-    let failures: Vec<String> = product(&LEVELS).iter().filter_map(|row| short(&case(row).0, case(row).1).err()).collect();
+    let failures: Vec<String> = product(&LEVELS).iter().filter_map(|row| measure(&case(row).0, case(row).1).err()).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }

@@ -1,6 +1,5 @@
 //! A path between two hosts: what it does to packets, in units that tests speak of (round trips, bandwidth-delay products).
 
-use hopline::config::{Config, TcpConfig};
 use hopline::device::Medium;
 use hopline::device::virtual_link::{BurstLoss, Impairments};
 use hopline::simulation::{HostId, HostOptions, World};
@@ -106,9 +105,8 @@ impl Path {
     }
 
     fn host(&self, address: &str) -> HostOptions {
-        let buffer = (2 * self.product() as usize + 2 * self.queue_bytes()).max(TcpConfig::default().receive_buffer);
-        let tcp = TcpConfig { receive_buffer: buffer, send_buffer: buffer, out_of_order_bytes: 2 * buffer, ..TcpConfig::default() };
-        HostOptions { medium: Medium::Ip, mtu: self.mtu, config: Config { tcp, ..Config::default() }, ..HostOptions::new(address) }
+        // All defaults: what a path needs beyond them, the buffers' tuning has to find.
+        HostOptions { medium: Medium::Ip, mtu: self.mtu, ..HostOptions::new(address) }
     }
 
     /// Two hosts, `192.0.2.1` and `192.0.2.2`, joined by this path.
