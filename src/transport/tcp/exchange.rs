@@ -6,6 +6,7 @@ use super::{Connection, Context, State};
 use crate::packet::Slice;
 use crate::transport::shared::{Failure, Phase, Readiness, StreamInfo, TcpSharedState, raise};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A slice of at most this many bytes is joined to the last unread one, if that is in a slot with room: else a peer that sends single bytes would pin a
 /// slot with each.
@@ -145,7 +146,11 @@ impl Connection {
     fn settle(&mut self, cx: &Context<'_>, state: &mut TcpSharedState) {
         let before = state.unacknowledged;
         let half_before = state.options.send_buffer / 2;
-        state.options.send_buffer = self.tuned_send_buffer(cx, &state.options);
+        let tuned = self.tuned_send_buffer(cx, &state.options);
+        if tuned != state.options.send_buffer {
+            // The options are shared with others until they differ.
+            Arc::make_mut(&mut state.options).send_buffer = tuned;
+        }
         state.unacknowledged = before.saturating_sub(std::mem::take(&mut self.news.acknowledged));
         let half = state.options.send_buffer / 2;
         if before > half_before && state.unacknowledged <= half {
