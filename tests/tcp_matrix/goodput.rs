@@ -22,7 +22,7 @@ const LONGEST_SLOW_START: u32 = 60;
 const GOAL: f64 = 0.9;
 /// NewReno grows by a segment for each round trip, so that one of its teeth can take hours. Claimed are paths on which it takes at most so many round trips; it is then
 /// measured over several.
-const LONGEST_TOOTH: u32 = 400;
+const LONGEST_TOOTH: u32 = 150;
 const TEETH: u32 = 3;
 /// Falls short today: the packets of slow start leave in bursts, unpaced, and overflow a short queue long before the path is full; CUBIC then needs longer than the time measured
 /// to find its rate. Algorithm, rate in Mbit/s, delay, queue.
