@@ -6,7 +6,7 @@ use hopline::device::virtual_link::{BurstLoss, Impairments};
 use hopline::layer::DropReason;
 use hopline::packet::Packet;
 use hopline::simulation::{HostId, HostOptions, World};
-use hopline::socket::{ListenOptions, TcpListener, TcpStream};
+use hopline::socket::{ListenOptions, StreamInfo, TcpListener, TcpStream};
 use hopline::transport::Message;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -449,4 +449,75 @@ fn throughput_over_loss_and_delay_stays_above_its_floors() {
     }
     println!("{table}");
     assert!(!is_low, "{table}");
+}
+
+/// Figures that are up to date: the first question only asks for them.
+fn figures(world: &mut World, stream: &TcpStream) -> StreamInfo {
+    stream.info().unwrap();
+    world.settle();
+    stream.info().unwrap()
+}
+
+/// Sends `bytes` from the first host to the second; gives the writer's figures half way and both ends' at the end, when all is acknowledged.
+fn transfer_with_figures(world: &mut World, [a, b]: [HostId; 2], bytes: usize) -> [StreamInfo; 3] {
+    let listener = world[b].listen("0.0.0.0:80").unwrap();
+    let mut writer = world[a].connect("192.0.2.2:80").unwrap();
+    let mut reader = accept(world, &listener).unwrap();
+    let (mut written, mut read, mut buffer, data) = (0, 0, vec![0; 1 << 16], vec![7; 1 << 16]);
+    let mut run_to = |world: &mut World, goal| {
+        assert!(world.run_until(Duration::from_secs(600), || {
+            while written < bytes
+                && let Ok(count) = writer.write(&data[..data.len().min(bytes - written)])
+            {
+                written += count;
+            }
+            read += std::iter::from_fn(|| reader.read(&mut buffer).ok()).sum::<usize>();
+            read >= goal
+        }));
+    };
+    run_to(world, bytes / 2);
+    run_to(world, bytes * 3 / 4);
+    writer.info().unwrap();
+    run_to(world, bytes * 3 / 4 + 1);
+    let halfway = writer.info().unwrap();
+    run_to(world, bytes);
+    world.run_for(Duration::from_secs(1));
+    [halfway, figures(world, &writer), figures(world, &reader)]
+}
+
+#[test]
+fn the_figures_of_a_connection_are_those_of_its_path() {
+    let path = link(0.0, |link| {
+        link.delay = Duration::from_millis(10);
+        (link.rate_bits_per_second, link.queue_bytes) = (Some(20_000_000), 100_000);
+    });
+    let (mut world, hosts) = world_of(&Case { link: path, ..Case::default() }, 1);
+    let [halfway, writer, reader] = transfer_with_figures(&mut world, hosts, 4_000_000);
+    let line = halfway.to_string();
+    assert_eq!((halfway.state, halfway.maximum_segment_size, halfway.path_mtu), ("ESTABLISHED", 1_460, 1_500), "{line}");
+    assert!(halfway.timestamps && halfway.selective_acknowledgements && !halfway.ecn && halfway.window_scale.is_some(), "{line}");
+    assert_eq!((halfway.send_buffer, halfway.congestion_control), (256 << 10, "cubic"), "{line}");
+    // Twice the delay, and what the rate takes for a frame and for its acknowledgement.
+    let (least, smoothed) = (halfway.minimum_round_trip.as_secs_f64() * 1e3, halfway.smoothed_round_trip.as_secs_f64() * 1e3);
+    assert!((20.0..21.5).contains(&least) && (least..65.0).contains(&smoothed), "{line}");
+    assert!(halfway.retransmission_timeout >= halfway.smoothed_round_trip + Duration::from_millis(200), "{line}");
+    // The bottleneck takes 1514 bytes for each 1448 of data.
+    let rate = halfway.delivery_rate as f64 / (20e6 / 8.0 * 1448.0 / 1514.0);
+    assert!((0.93..1.05).contains(&rate) && !halfway.is_delivery_rate_program_limited, "{rate} of the path's rate: {line}");
+    assert!(halfway.in_flight > 40_000 && halfway.in_flight <= halfway.send_window, "{line}");
+    assert_eq!((writer.acknowledged_bytes, writer.in_flight, writer.unsent), (4_000_000, 0, 0), "{writer}");
+    assert_eq!((reader.received_bytes, reader.unread, reader.receive_buffer), (4_000_000, 0, 256 << 10), "{reader}");
+    assert!(writer.since_heard >= Duration::from_millis(900) && writer.since_sent >= writer.since_heard, "{writer}");
+    assert!(reader.retransmitted == 0 && reader.acknowledged_bytes == 0, "{reader}");
+}
+
+#[test]
+fn the_figures_count_what_was_lost() {
+    let (mut world, hosts) = world_of(&Case { link: link(0.01, |_| ()), ..Case::default() }, 2);
+    let [_, writer, reader] = transfer_with_figures(&mut world, hosts, 2_000_000);
+    let lost: u64 = world.link_counters(hosts[0]).iter().map(|path| path.lost).sum();
+    assert!(lost > 5 && (lost..lost + 5).contains(&writer.retransmitted), "{lost} packets were lost: {writer}");
+    assert!((lost / 2..=writer.retransmitted).contains(&writer.lost), "{lost} packets were lost: {writer}");
+    assert!(writer.slow_start_threshold < usize::MAX && writer.to_string().contains(" ssthresh:"), "{writer}");
+    assert!(!writer.reordering_seen && reader.lost == 0, "{writer}");
 }

@@ -95,6 +95,7 @@ fn send_stream(mut stream: TcpStream, options: &Options) -> io::Result<Flow> {
     while start.elapsed() < options.duration() {
         flow.bytes += stream.write(&bytes)? as u64;
     }
+    flow.stream = Some(stream.info()?);
     // The peer closes once it has read everything: only then has it arrived.
     stream.shutdown(std::net::Shutdown::Write)?;
     while stream.read(&mut [0; 1])? > 0 {}

@@ -1,5 +1,6 @@
 //! What the client prints: lines as iperf3 has them, or JSON.
 
+use hopline::socket::StreamInfo;
 use std::fmt;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) struct Flow {
     pub datagrams_sent: u64,
     /// With UDP only.
     pub datagrams_delivered: u64,
+    /// How the sending end of a stream stood at the end, if that was ours.
+    pub stream: Option<StreamInfo>,
 }
 
 /// All flows of a run.
@@ -39,7 +42,7 @@ impl Direction {
 
 impl Flow {
     pub(crate) fn new(direction: Direction) -> Flow {
-        Flow { direction, bytes: 0, time: Duration::ZERO, datagrams_sent: 0, datagrams_delivered: 0 }
+        Flow { direction, bytes: 0, time: Duration::ZERO, datagrams_sent: 0, datagrams_delivered: 0, stream: None }
     }
 
     fn megabits_per_second(&self) -> f64 {
@@ -47,14 +50,25 @@ impl Flow {
     }
 
     fn json(&self) -> String {
-        let Flow { direction, bytes, time, datagrams_sent, datagrams_delivered } = self;
+        let Flow { direction, bytes, time, datagrams_sent, datagrams_delivered, stream } = self;
         format!(
-            r#"{{"direction":"{}","bytes":{bytes},"seconds":{:.6},"bits_per_second":{:.0},"datagrams_sent":{datagrams_sent},"datagrams_delivered":{datagrams_delivered}}}"#,
+            r#"{{"direction":"{}","bytes":{bytes},"seconds":{:.6},"bits_per_second":{:.0},"datagrams_sent":{datagrams_sent},"datagrams_delivered":{datagrams_delivered}{}}}"#,
             direction.name(),
             time.as_secs_f64(),
             self.megabits_per_second() * 1e6,
+            stream.as_ref().map(stream_json).unwrap_or_default(),
         )
     }
+}
+
+fn stream_json(stream: &StreamInfo) -> String {
+    format!(
+        r#","retransmits":{},"congestion_window":{},"round_trip_seconds":{:.6},"delivery_rate":{}"#,
+        stream.retransmitted,
+        stream.congestion_window,
+        stream.smoothed_round_trip.as_secs_f64(),
+        stream.delivery_rate,
+    )
 }
 
 impl Report {
@@ -77,6 +91,7 @@ impl Report {
             time: sum.time.max(flow.time),
             datagrams_sent: sum.datagrams_sent + flow.datagrams_sent,
             datagrams_delivered: sum.datagrams_delivered + flow.datagrams_delivered,
+            stream: None,
         })
     }
 }
@@ -90,7 +105,10 @@ impl fmt::Display for Flow {
             let lost = self.datagrams_sent.saturating_sub(self.datagrams_delivered);
             write!(f, "  {lost}/{} datagrams lost", self.datagrams_sent)?;
         }
-        Ok(())
+        self.stream.as_ref().map_or(Ok(()), |stream| {
+            let (window, round_trip) = (stream.congestion_window / 1_000, stream.smoothed_round_trip.as_secs_f64() * 1e3);
+            write!(f, "  {} sent again  cwnd {window} kB  rtt {round_trip:.3} ms", stream.retransmitted)
+        })
     }
 }
 

@@ -14,10 +14,12 @@
 mod datagram;
 mod listener;
 mod stream;
+mod stream_info;
 
 pub use datagram::{DATAGRAM_OVERHEAD, Datagram, DatagramKind, DatagramShared, DatagramState};
 pub use listener::{ListenerShared, ListenerState};
-pub use stream::{NoRoom, Phase, StreamInfo, TcpShared, TcpSharedState};
+pub use stream::{NoRoom, Phase, TcpShared, TcpSharedState};
+pub use stream_info::StreamInfo;
 
 use crate::layer::Notify;
 use parking_lot::{Condvar, Mutex};

@@ -1,6 +1,6 @@
 //! What a TCP handle shares with its connection.
 
-use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, Wakeup, Watches};
+use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, StreamInfo, Wakeup, Watches};
 use crate::layer::Notify;
 use crate::packet::{Account, Slice};
 use crate::transport::ports::PortLease;
@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// Where a connection is in its life, as far as a program can tell.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
@@ -86,49 +85,6 @@ pub struct TcpSharedState {
     pub watches: Watches,
     /// Figures of the connection, refreshed by the transport layer when the program asked for them or the phase changed.
     pub info: StreamInfo,
-}
-
-/// Figures of a connection, as `ss -ti` shows them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StreamInfo {
-    /// The RFC 9293 state's name: `ESTABLISHED`, …
-    pub state: &'static str,
-    /// Smoothed round-trip time (RFC 6298).
-    pub smoothed_round_trip: Duration,
-    /// Its variation.
-    pub round_trip_variation: Duration,
-    /// Retransmission timeout.
-    pub retransmission_timeout: Duration,
-    /// Congestion window in bytes.
-    pub congestion_window: usize,
-    /// Slow-start threshold in bytes; `usize::MAX` before the first loss.
-    pub slow_start_threshold: usize,
-    /// Bytes sent and not acknowledged.
-    pub in_flight: usize,
-    /// Segments sent again.
-    pub retransmitted: u64,
-    /// Segments found lost.
-    pub lost: u64,
-    /// Whether segments were ever delivered out of order (RFC 8985 §6.2).
-    pub reordering_seen: bool,
-    /// Recoveries that were undone because nothing had been lost.
-    pub recoveries_undone: u64,
-    /// Tail loss probes sent (RFC 8985 §7).
-    pub loss_probes: u64,
-    /// Bytes of payload in a full segment, as we send them.
-    pub maximum_segment_size: usize,
-    /// The peer's window in bytes.
-    pub send_window: usize,
-    /// Our window in bytes.
-    pub receive_window: usize,
-    /// Whether timestamps are in use.
-    pub timestamps: bool,
-    /// Whether SACK was agreed on.
-    pub selective_acknowledgements: bool,
-    /// Our and the peer's window shift, if in use.
-    pub window_scale: Option<(u8, u8)>,
-    /// The congestion control's name.
-    pub congestion_control: &'static str,
 }
 
 impl TcpShared {

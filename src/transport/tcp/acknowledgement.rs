@@ -86,6 +86,7 @@ impl Connection {
         }
         let by_sack = self.take_sack(cx, segment, &witness, &mut progress);
         let sample = self.measure_round_trip(segment, &progress);
+        self.send.scoreboard.rate.delivered(progress.delivered, progress.newest, segment.arrived, self.round_trip.minimum());
         let forward = progress.highest.map_or(acknowledgement, |highest| highest.latest(acknowledgement));
         self.recovery.rack.delivered(progress.latest, segment.arrived, progress.is_reordered, forward);
         self.take_window(segment, window);
@@ -154,7 +155,9 @@ impl Connection {
     fn advance_unacknowledged(&mut self, segment: &Segment, witness: &Witness) -> Progress {
         let acknowledgement = segment.header.acknowledgement;
         self.send.unacknowledged = acknowledgement;
-        self.news.acknowledged += self.send.queue.acknowledge(acknowledgement);
+        let bytes = self.send.queue.acknowledge(acknowledgement);
+        self.news.acknowledged += bytes;
+        self.send.acknowledged_bytes += bytes as u64;
         self.send.scoreboard.acknowledge(acknowledgement, witness)
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Connection, Context, State};
 use crate::packet::Slice;
-use crate::transport::shared::{Failure, Phase, Readiness, StreamInfo, TcpSharedState, raise};
+use crate::transport::shared::{Failure, Phase, Readiness, TcpSharedState, raise};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Connection {
         }
         self.take_wishes(cx, &mut state);
         self.report(&mut state);
-        state.info = self.info();
+        self.describe(cx.now, &mut state);
         drop(state);
         drop(refused);
         self.take_written(cx);
@@ -200,30 +200,6 @@ impl Connection {
     pub(super) fn tell(&mut self, cx: &mut Context<'_>) {
         let readiness = std::mem::take(&mut self.news.readiness);
         raise(&mut cx.out.wakes, &self.shared, &self.shared.wakeup, readiness);
-    }
-
-    fn info(&self) -> StreamInfo {
-        StreamInfo {
-            state: self.state.name(),
-            smoothed_round_trip: self.round_trip.smoothed().unwrap_or_default(),
-            round_trip_variation: self.round_trip.variation(),
-            retransmission_timeout: self.round_trip.timeout(),
-            congestion_window: self.congestion.window(),
-            slow_start_threshold: self.congestion.threshold(),
-            in_flight: self.send.flight_size(),
-            retransmitted: self.recovery.retransmitted,
-            lost: self.recovery.lost,
-            reordering_seen: self.recovery.rack.reordering_seen(),
-            recoveries_undone: self.recovery.undone,
-            loss_probes: self.recovery.loss_probes.sent,
-            maximum_segment_size: self.send.segment_size,
-            send_window: self.send.window as usize,
-            receive_window: self.receive.window() as usize,
-            timestamps: self.agreement.timestamps,
-            selective_acknowledgements: self.agreement.sack,
-            window_scale: self.agreement.window_scale,
-            congestion_control: self.congestion.name(),
-        }
     }
 }
 

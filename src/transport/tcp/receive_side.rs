@@ -51,6 +51,8 @@ pub(super) struct ReceiveSide {
     pub(super) unread: usize,
     /// In order, on their way to the program.
     pub(super) pending: Vec<Slice>,
+    /// Bytes that were ever in order.
+    pub(super) received_bytes: u64,
     /// Bytes in `pending`.
     pub(super) pending_bytes: usize,
     /// Out of order.
@@ -96,6 +98,7 @@ impl ReceiveSide {
             is_under_pressure: false,
             unread: 0,
             pending: Vec::new(),
+            received_bytes: 0,
             pending_bytes: 0,
             reassembly: Reassembly::default(),
             finish_at: None,
@@ -206,6 +209,7 @@ impl ReceiveSide {
         for slice in slices {
             let is_slow = self.unread.saturating_add(self.pending_bytes) > self.buffer / 4;
             self.pending_bytes += slice.len();
+            self.received_bytes += slice.len() as u64;
             if is_slow && slice.len() < slice.slot_bytes() / 2 && slice.len() > SMALL_SLOT {
                 slice.chunks(SMALL_SLOT).for_each(|part| self.pending.push(pool.copy_from(0, part)));
             } else {

@@ -42,6 +42,8 @@ pub(super) struct SendSide {
     pub(super) last_sent: Instant,
     /// The largest FlightSize ever.
     pub(super) largest_flight: usize,
+    /// Bytes of data that were ever acknowledged.
+    pub(super) acknowledged_bytes: u64,
     /// SND.NXT when the congestion window last kept us from sending.
     pub(super) window_limited_at: SequenceNumber,
 }
@@ -78,6 +80,7 @@ impl SendSide {
             segment_size: 536,
             last_sent: now,
             largest_flight: 0,
+            acknowledged_bytes: 0,
             window_limited_at: initial,
         }
     }

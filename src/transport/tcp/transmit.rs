@@ -31,14 +31,17 @@ impl Connection {
             return;
         }
         while !self.is_blocked() && self.send_new(cx) {}
-        self.note_window_limit();
+        self.note_limit();
     }
 
-    /// Notes whether it is the congestion window that keeps us from sending (RFC 7661 §4.5.3): not the peer's, not the way to the device, not the program.
-    fn note_window_limit(&mut self) {
+    /// Notes whether it is the congestion window that keeps us from sending (RFC 7661 §4.5.3): not the peer's, not the way to the device, not the program; or
+    /// whether it is the program.
+    fn note_limit(&mut self) {
         let wants = self.send.unsent().min(self.send.usable_window());
         if wants > 0 && !self.is_blocked() && self.congestion_room() < wants.min(self.send.segment_size) {
             self.send.window_limited_at = self.send.next;
+        } else if self.send.unsent() == 0 && self.send.scoreboard.lost() == 0 && self.congestion_room() > 0 {
+            self.send.scoreboard.rate.program_limits(self.send.scoreboard.in_flight());
         }
     }
 

@@ -9,6 +9,7 @@ mod detection;
 #[cfg(test)]
 mod tests;
 
+use super::delivery_rate::{DeliveryRate, Stamp, Stamped};
 use super::rack::Sent;
 use crate::time::{Duration, Instant};
 use crate::wire::{SackBlock, SequenceNumber};
@@ -41,6 +42,8 @@ struct Piece {
     is_resent: bool,
     /// Once delivered: as how many segments the peer told it.
     segments: u16,
+    /// What the delivery rate needs of its last transmission.
+    stamp: Stamp,
 }
 
 impl Piece {
@@ -95,6 +98,8 @@ pub(super) struct Progress {
     pub(super) highest: Option<SequenceNumber>,
     /// The end of the lowest that was sent only once.
     pub(super) original: Option<SequenceNumber>,
+    /// What was sent last of them.
+    pub(super) newest: Option<Stamped>,
     /// Blocks that were not looked at, because of the bound on pieces.
     pub(super) blocks_ignored: u64,
 }
@@ -102,6 +107,9 @@ pub(super) struct Progress {
 impl Progress {
     fn note(&mut self, piece: &Piece, witness: &Witness) {
         self.delivered += piece.length();
+        if self.newest.is_none_or(|newest| piece.sent >= newest.sent) {
+            self.newest = Some(Stamped { sent: piece.sent, stamp: piece.stamp });
+        }
         if piece.is_resent {
             self.resent = self.resent.max(Some(piece.sent));
         } else {
@@ -131,6 +139,8 @@ pub(super) struct Scoreboard {
     first_unjudged: SequenceNumber,
     /// What was sent again, in the order of time; some of it may have been delivered since.
     again: VecDeque<(SequenceNumber, Sent)>,
+    /// How fast what is sent is delivered.
+    pub(super) rate: DeliveryRate,
 }
 
 impl Scoreboard {
@@ -174,6 +184,7 @@ impl Scoreboard {
         if self.pieces.is_empty() {
             (self.first_lost, self.first_unjudged) = (start, start);
         }
+        let stamp = self.rate.stamp(now, self.in_flight == 0);
         self.in_flight += end.distance_from(start) as usize;
         if let Some(last) = self.pieces.back_mut().filter(|last| last.fate == Fate::InFlight && !last.is_resent)
             && last.end == start
@@ -183,17 +194,18 @@ impl Scoreboard {
             last.end = end;
             return;
         }
-        self.pieces.push_back(Piece { start, end, sent: now, fate: Fate::InFlight, is_resent: false, segments: 0 });
+        self.pieces.push_back(Piece { start, end, sent: now, fate: Fate::InFlight, is_resent: false, segments: 0, stamp });
     }
 
     /// Notes that `start..end` was sent again.
     pub(super) fn resent(&mut self, start: SequenceNumber, end: SequenceNumber, now: Instant) {
+        let stamp = self.rate.stamp(now, self.in_flight == 0);
         self.split_at(start);
         self.split_at(end);
         for index in self.indices(start, end) {
             self.set_fate(index, Fate::InFlight);
             if let Some(piece) = self.pieces.get_mut(index) {
-                piece.sent = now;
+                (piece.sent, piece.stamp) = (now, stamp);
                 piece.is_resent = true;
             }
         }
