@@ -20,6 +20,7 @@ struct Case {
     mtu: usize,
     receive_buffer: usize,
     send_buffer: usize,
+    memory: usize,
     offload: bool,
     bytes: [usize; 2],
     seeds: u64,
@@ -28,7 +29,17 @@ struct Case {
 impl Default for Case {
     fn default() -> Case {
         let link = Impairments { delay: Duration::from_millis(5), ..Impairments::default() };
-        Case { name: "", link, mtu: 1500, receive_buffer: 256 << 10, send_buffer: 256 << 10, offload: false, bytes: [60_000; 2], seeds: 50 }
+        Case {
+            name: "",
+            link,
+            mtu: 1500,
+            receive_buffer: 256 << 10,
+            send_buffer: 256 << 10,
+            memory: 1 << 30,
+            offload: false,
+            bytes: [60_000; 2],
+            seeds: 50,
+        }
     }
 }
 
@@ -69,6 +80,7 @@ fn table() -> Vec<Case> {
         Case { name: "bad link, super-segments", link: link(0.0, bad), offload: true, bytes: [300_000; 2], ..case() },
         Case { name: "bad link, tiny windows", link: link(0.0, bad), receive_buffer: 4_096, bytes: [30_000; 2], ..case() },
         Case { name: "bad link, tiny send buffer", link: link(0.0, bad), send_buffer: 4_096, bytes: [30_000; 2], ..case() },
+        Case { name: "bad link, memory always used up", link: link(0.0, bad), memory: 0, bytes: [30_000; 2], ..case() },
         Case { name: "narrow with a short queue", link: link(0.0, bottleneck), ..case() },
         Case { name: "narrow and bad", link: Impairments { loss: 0.02, ..link(0.02, bottleneck) }, ..case() },
         Case { name: "far away", link: link(0.02, |link| link.delay = Duration::from_millis(300)), ..case() },
@@ -93,6 +105,7 @@ fn host(case: &Case, address: &str) -> HostOptions {
         receive_buffer_maximum: case.receive_buffer,
         send_buffer: case.send_buffer,
         send_buffer_maximum: case.send_buffer,
+        memory_bytes: case.memory,
         ..TcpConfig::default()
     };
     let all = DeviceOffload { checksum: true, tcp_segmentation_ipv4: true, tcp_segmentation_ipv6: true, udp_segmentation: true };
@@ -451,6 +464,40 @@ fn throughput_over_loss_and_delay_stays_above_its_floors() {
     assert!(!is_low, "{table}");
 }
 
+/// Reads what is there; says how much.
+fn drain(stream: &mut TcpStream, room: &mut [u8]) -> usize {
+    std::iter::from_fn(|| stream.read(room).ok()).sum()
+}
+
+#[test]
+fn buffers_grow_until_a_long_fat_path_is_full() {
+    let path = Impairments {
+        delay: Duration::from_millis(100),
+        rate_bits_per_second: Some(200_000_000),
+        queue_bytes: 5_000_000,
+        ..Impairments::default()
+    };
+    let mut world = World::new(1);
+    let hosts = [world.host(HostOptions::new("192.0.2.1/24")), world.host(HostOptions::new("192.0.2.2/24"))];
+    world.join(&hosts, &path);
+    let listener = world[hosts[1]].listen("0.0.0.0:80").unwrap();
+    let mut writer = world[hosts[0]].connect("192.0.2.2:80").unwrap();
+    let mut reader = None;
+    assert!(world.run_until(Duration::from_secs(9), || {
+        reader = reader.take().or_else(|| listener.accept().ok());
+        reader.is_some()
+    }));
+    let (mut reader, _) = reader.unwrap();
+    let (chunk, mut room, mut read) = (vec![7; 256 << 10], vec![0; 1 << 20], 0);
+    let mut turn = || {
+        while writer.write(&chunk).is_ok() {}
+        read += drain(&mut reader, &mut room);
+        read >= 120_000_000
+    };
+    // The path carries 24 MB/s for payload, of which a window of 1 MB would use a fifth: 24 s.
+    assert!(world.run_until(Duration::from_secs(10), &mut turn), "{read} bytes in 10 s\n{world}");
+}
+
 /// Figures that are up to date: the first question only asks for them.
 fn figures(world: &mut World, stream: &TcpStream) -> StreamInfo {
     stream.info().unwrap();
@@ -458,31 +505,46 @@ fn figures(world: &mut World, stream: &TcpStream) -> StreamInfo {
     stream.info().unwrap()
 }
 
-/// Sends `bytes` from the first host to the second; gives the writer's figures half way and both ends' at the end, when all is acknowledged.
-fn transfer_with_figures(world: &mut World, [a, b]: [HostId; 2], bytes: usize) -> [StreamInfo; 3] {
-    let listener = world[b].listen("0.0.0.0:80").unwrap();
-    let mut writer = world[a].connect("192.0.2.2:80").unwrap();
-    let mut reader = accept(world, &listener).unwrap();
-    let (mut written, mut read, mut buffer, data) = (0, 0, vec![0; 1 << 16], vec![7; 1 << 16]);
-    let mut run_to = |world: &mut World, goal| {
+/// A transfer in one direction: so many bytes, so many written, so many read.
+struct Flow {
+    writer: TcpStream,
+    reader: TcpStream,
+    bytes: usize,
+    written: usize,
+    read: usize,
+}
+
+impl Flow {
+    fn open(world: &mut World, [a, b]: [HostId; 2], bytes: usize) -> Flow {
+        let listener = world[b].listen("0.0.0.0:80").unwrap();
+        let writer = world[a].connect("192.0.2.2:80").unwrap();
+        let reader = accept(world, &listener).unwrap();
+        Flow { writer, reader, bytes, written: 0, read: 0 }
+    }
+
+    #[track_caller]
+    fn run_until_read(&mut self, world: &mut World, goal: usize) {
+        let (mut buffer, data) = (vec![0; 1 << 16], vec![7; 1 << 16]);
         assert!(world.run_until(Duration::from_secs(600), || {
-            while written < bytes
-                && let Ok(count) = writer.write(&data[..data.len().min(bytes - written)])
+            while self.written < self.bytes
+                && let Ok(count) = self.writer.write(&data[..data.len().min(self.bytes - self.written)])
             {
-                written += count;
+                self.written += count;
             }
-            read += std::iter::from_fn(|| reader.read(&mut buffer).ok()).sum::<usize>();
-            read >= goal
+            self.read += drain(&mut self.reader, &mut buffer);
+            self.read >= goal
         }));
-    };
-    run_to(world, bytes / 2);
-    run_to(world, bytes * 3 / 4);
-    writer.info().unwrap();
-    run_to(world, bytes * 3 / 4 + 1);
-    let halfway = writer.info().unwrap();
-    run_to(world, bytes);
+    }
+}
+
+/// Sends `bytes` from the first host to the second; gives the writer's figures on the way, and both ends' when all is acknowledged.
+fn transfer_with_figures(world: &mut World, hosts: [HostId; 2], bytes: usize) -> [StreamInfo; 3] {
+    let mut flow = Flow::open(world, hosts, bytes);
+    flow.run_until_read(world, bytes * 3 / 4);
+    let halfway = figures(world, &flow.writer);
+    flow.run_until_read(world, bytes);
     world.run_for(Duration::from_secs(1));
-    [halfway, figures(world, &writer), figures(world, &reader)]
+    [halfway, figures(world, &flow.writer), figures(world, &flow.reader)]
 }
 
 #[test]
@@ -494,7 +556,7 @@ fn the_figures_of_a_connection_are_those_of_its_path() {
     let (mut world, hosts) = world_of(&Case { link: path, ..Case::default() }, 1);
     let [halfway, writer, reader] = transfer_with_figures(&mut world, hosts, 4_000_000);
     let line = halfway.to_string();
-    assert_eq!((halfway.state, halfway.maximum_segment_size, halfway.path_mtu), ("ESTABLISHED", 1_460, 1_500), "{line}");
+    assert_eq!((halfway.state, halfway.maximum_segment_size, halfway.path_mtu), ("ESTABLISHED", 1_448, 1_500), "{line}");
     assert!(halfway.timestamps && halfway.selective_acknowledgements && !halfway.ecn && halfway.window_scale.is_some(), "{line}");
     assert_eq!((halfway.send_buffer, halfway.congestion_control), (256 << 10, "cubic"), "{line}");
     // Twice the delay, and what the rate takes for a frame and for its acknowledgement.

@@ -13,7 +13,10 @@ mod captures;
 #[cfg(target_os = "linux")]
 mod datagrams;
 #[cfg(target_os = "linux")]
+mod ecn;
+#[cfg(target_os = "linux")]
 mod endings;
+#[cfg(target_os = "linux")]
 mod fast_open;
 #[cfg(target_os = "linux")]
 mod host;
@@ -53,6 +56,7 @@ fn main() {
         paths::trials,
         datagrams::trials,
         endings::trials,
+        ecn::trials,
         fast_open::trials,
         lifecycle::trials,
         captures::trials,

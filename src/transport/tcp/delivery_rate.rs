@@ -144,7 +144,7 @@ mod tests {
         };
         assert_eq!(exchange(50_000, 0, true), (500_000, false));
         assert_eq!(exchange(100, 1_000, true), (500_000, false), "says nothing of the path");
-        assert_eq!(exchange(90_000, 2_000, false), (900_000, false), "what was delivered before the limit ended it");
+        assert_eq!(exchange(90_000, 2_000, false), (900_000, true), "the path carries that at least");
         assert_eq!(exchange(100, 3_000, false), (1_000, false), "the window was all that held us");
     }
 
