@@ -99,9 +99,10 @@ impl Connection {
             return drop_because(DropReason::OutOfWindow);
         }
         if segment.has(TcpFlags::SYN) {
-            // RFC 5961 §4.2: "irrespective of the sequence number".
+            // RFC 5961 §4.2: "irrespective of the sequence number". That of the peer's own SYN is most likely its SYN again.
             self.challenge(cx);
-            return drop_because(DropReason::Suspicious);
+            let is_repeated = segment.header.sequence == self.receive.initial;
+            return drop_because(if is_repeated { DropReason::OutOfWindow } else { DropReason::Suspicious });
         }
         self.answer_unacceptable(cx, segment);
         drop_because(DropReason::OutOfWindow)
