@@ -175,3 +175,19 @@ pub struct Sent {
     /// Frames that the device refused for good: too long, interface down.
     pub refused: u64,
 }
+
+impl Sent {
+    /// The device took `count` frames from the front of `frames`.
+    pub fn take_front(&mut self, frames: &mut VecDeque<Packet>, count: usize) {
+        for packet in frames.drain(..count.min(frames.len())) {
+            self.frames += 1;
+            self.bytes += packet.len() as u64;
+        }
+    }
+
+    /// The device refused the first of `frames`.
+    pub fn refuse_front(&mut self, frames: &mut VecDeque<Packet>) {
+        frames.pop_front();
+        self.refused += 1;
+    }
+}

@@ -173,6 +173,28 @@ pub fn prepare_front(
     refused
 }
 
+/// What a sending half keeps for [`prepare_front`]: slots for the headers of cut segments, and a queue's memory.
+pub struct Preparer {
+    medium: Medium,
+    pool: Pool,
+    spare: VecDeque<Packet>,
+}
+
+impl Preparer {
+    /// Slots that are kept.
+    const HEADER_SLOTS: usize = 256;
+
+    /// For a device that carries `medium`.
+    pub fn new(medium: Medium) -> Preparer {
+        Preparer { medium, pool: Pool::new(Preparer::HEADER_SLOTS, 0), spare: VecDeque::new() }
+    }
+
+    /// [`prepare_front`].
+    pub fn prepare_front(&mut self, frames: &mut VecDeque<Packet>, count: usize, offload: &DeviceOffload) -> u64 {
+        prepare_front(frames, count, offload, self.medium, &self.pool, &mut self.spare)
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;

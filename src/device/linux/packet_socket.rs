@@ -18,7 +18,8 @@ use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
 use super::wait::Waiter;
 use crate::device::filter::Filter;
 use crate::device::frame::layout;
-use crate::device::segmentation::{cut, prepare_front};
+use crate::device::interface::with_mac;
+use crate::device::segmentation::{Preparer, cut};
 use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, merge, virtio,
 };
@@ -36,8 +37,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SOCKET_BUFFER_BYTES: libc::c_int = 16 << 20;
 /// Room in front of a received frame for the 802.1Q tag that the kernel took out.
 const TAG_ROOM: usize = 4;
-/// Slots that the sending half keeps for the headers of cut segments.
-const HEADER_SLOTS: usize = 256;
 /// The kernel counts what it drops; we ask at least this often, and whenever a batch was full.
 const STATISTICS_EVERY: u32 = 64;
 
@@ -71,11 +70,9 @@ impl PacketSocket {
     /// Sends from and receives on `mac`: an address of our own, beside the interface's. With the interface's own MAC address this fails where the
     /// interface forwards: the host would route our packets as well (RFC 1812 §5.2.7 redirects, then unreachables).
     pub fn mac(mut self, mac: MacAddress) -> io::Result<PacketSocket> {
-        let Medium::Ethernet(_) = self.medium else { return Err(no_mac(&self.link.name)) };
-        if self.link.mac == Some(mac) && host::is_forwarding(&self.link.name) {
-            return Err(forwarding_error(&self.link.name));
-        }
-        self.medium = Medium::Ethernet(mac);
+        let name = &self.link.name;
+        let forwarder = || host::is_forwarding(name).then(|| format!("{name} forwards packets (ip_forward=1)"));
+        self.medium = with_mac(name, self.medium, self.link.mac, mac, forwarder)?;
         self.filter(&Filter::for_station(mac))
     }
 
@@ -138,8 +135,7 @@ impl Device for PacketSocket {
             medium: self.medium,
             has_header: self.has_header,
             offload: offload(self.has_header),
-            pool: Pool::new(HEADER_SLOTS, 0),
-            spare: VecDeque::new(),
+            preparer: Preparer::new(self.medium),
             congestion: waiter.congestion(),
             addresses: [libc::ETH_P_IP, libc::ETH_P_IPV6].map(|protocol| link_address(protocol as u16, self.link.index)),
         };
@@ -189,18 +185,6 @@ fn privilege_error(error: io::Error) -> io::Error {
         }
         _ => error,
     }
-}
-
-fn no_mac(interface: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{interface} carries bare IP packets: it has no MAC addresses"))
-}
-
-fn forwarding_error(interface: &str) -> io::Error {
-    let text = format!(
-        "{interface} forwards packets (ip_forward=1), so the host would answer for addresses behind its own MAC address: \
-         leave out the MAC address, or switch forwarding off"
-    );
-    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 struct PacketReceiver {
@@ -374,8 +358,7 @@ struct PacketSender {
     has_header: bool,
     /// Less than at the start if the kernel turned out not to know some kind of super-segment.
     offload: DeviceOffload,
-    pool: Pool,
-    spare: VecDeque<Packet>,
+    preparer: Preparer,
     congestion: Arc<AtomicBool>,
     /// For bare packets: IPv4, IPv6.
     addresses: [libc::sockaddr_ll; 2],
@@ -385,12 +368,12 @@ impl FrameSender for PacketSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
-            sent.refused += prepare_front(frames, MESSAGES, &self.offload, self.medium, &self.pool, &mut self.spare);
+            sent.refused += self.preparer.prepare_front(frames, MESSAGES, &self.offload);
             if frames.is_empty() {
                 return Ok(sent);
             }
             match self.send_batch(frames) {
-                Ok(count) => take_sent(frames, count, &mut sent),
+                Ok(count) => sent.take_front(frames, count),
                 Err(error) => match judge(&error, frames.front(), &mut self.offload) {
                     Verdict::Again => {}
                     Verdict::Wait => return Ok(sent),
@@ -398,10 +381,7 @@ impl FrameSender for PacketSender {
                         self.congestion.store(true, Ordering::Relaxed);
                         return Ok(sent);
                     }
-                    Verdict::Refuse => {
-                        frames.pop_front();
-                        sent.refused += 1;
-                    }
+                    Verdict::Refuse => sent.refuse_front(frames),
                 },
             }
         }
@@ -431,13 +411,6 @@ impl PacketSender {
         let [ipv4, ipv6] = &self.addresses;
         let is_ipv6 = packet.front().first().is_some_and(|byte| byte >> 4 == 6);
         (self.medium == Medium::Ip).then_some(if is_ipv6 { ipv6 } else { ipv4 })
-    }
-}
-
-fn take_sent(frames: &mut VecDeque<Packet>, count: usize, sent: &mut Sent) {
-    for packet in frames.drain(..count.min(frames.len())) {
-        sent.frames += 1;
-        sent.bytes += packet.len() as u64;
     }
 }
 

@@ -12,7 +12,7 @@ use super::receive_buffer::ReceiveBuffer;
 use super::sending::{Verdict, judge};
 use super::sys;
 use super::wait::Waiter;
-use crate::device::segmentation::prepare_front;
+use crate::device::segmentation::Preparer;
 use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, local_mac, merge,
     virtio,
@@ -27,9 +27,6 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Slots that the sending half keeps for the headers of cut segments.
-const HEADER_SLOTS: usize = 256;
 
 /// Which of the two.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -161,11 +158,9 @@ impl Device for TunTap {
         let tun = Arc::new(self.tun);
         let sender = TunTapSender {
             tun: tun.clone(),
-            medium: self.medium,
             has_header: self.has_header,
             offload,
-            pool: Pool::new(HEADER_SLOTS, 0),
-            spare: VecDeque::new(),
+            preparer: Preparer::new(self.medium),
             congestion: waiter.congestion(),
         };
         let receiver = TunTapReceiver { tun, medium: self.medium, has_header: self.has_header, waiter, buffer: None, truncated: 0 };
@@ -237,11 +232,9 @@ impl TunTapReceiver {
 
 struct TunTapSender {
     tun: Arc<OwnedFd>,
-    medium: Medium,
     has_header: bool,
     offload: DeviceOffload,
-    pool: Pool,
-    spare: VecDeque<Packet>,
+    preparer: Preparer,
     congestion: Arc<AtomicBool>,
 }
 
@@ -249,13 +242,11 @@ impl FrameSender for TunTapSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
-            sent.refused += prepare_front(frames, 1, &self.offload, self.medium, &self.pool, &mut self.spare);
+            sent.refused += self.preparer.prepare_front(frames, 1, &self.offload);
             let Some(packet) = frames.front() else { break };
             let verdict = match self.write(packet) {
                 Ok(_) => {
-                    sent.frames += 1;
-                    sent.bytes += packet.len() as u64;
-                    frames.pop_front();
+                    sent.take_front(frames, 1);
                     continue;
                 }
                 Err(error) => judge(&error, Some(packet), &mut self.offload),
@@ -267,10 +258,7 @@ impl FrameSender for TunTapSender {
                     self.congestion.store(true, Ordering::Relaxed);
                     break;
                 }
-                Verdict::Refuse => {
-                    frames.pop_front();
-                    sent.refused += 1;
-                }
+                Verdict::Refuse => sent.refuse_front(frames),
             }
         }
         Ok(sent)

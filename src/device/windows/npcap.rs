@@ -12,7 +12,8 @@ use super::pcap_records::SendRecords;
 use super::wait::{Bell, FilterSlot, News};
 use super::{host, ip_helper, sys};
 use crate::device::filter::Filter;
-use crate::device::segmentation::prepare_front;
+use crate::device::interface::with_mac;
+use crate::device::segmentation::Preparer;
 use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, merge,
 };
@@ -25,8 +26,6 @@ use std::sync::Arc;
 
 /// Frames given to the driver by one call.
 const BATCH: usize = 64;
-/// Slots that the sending half keeps for the headers of cut segments.
-const HEADER_SLOTS: usize = 256;
 /// The driver counts what it drops; we ask at least this often.
 const STATISTICS_EVERY: u32 = 64;
 /// `DLT_EN10MB` and `DLT_RAW`.
@@ -61,19 +60,9 @@ impl NpcapDevice {
     /// Sends from and receives on `mac`: an address of our own, beside the adapter's. With the adapter's own MAC address this fails where the
     /// system forwards: it would route our packets as well.
     pub fn mac(mut self, mac: MacAddress) -> io::Result<NpcapDevice> {
-        let Medium::Ethernet(_) = self.medium else {
-            let text = format!("{} carries bare IP packets: it has no MAC addresses", self.adapter.name);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        };
-        if self.adapter.mac == Some(mac) && ip_helper::is_forwarding(self.adapter.index) {
-            let text = format!(
-                "{} forwards packets, so the host would answer for addresses behind its own MAC address: leave out the MAC address, or switch \
-                 forwarding off",
-                self.adapter.name
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        self.medium = Medium::Ethernet(mac);
+        let name = &self.adapter.name;
+        let forwarder = || ip_helper::is_forwarding(self.adapter.index).then(|| format!("{name} forwards packets"));
+        self.medium = with_mac(name, self.medium, self.adapter.mac, mac, forwarder)?;
         self.filter(&Filter::for_station(mac))
     }
 
@@ -136,13 +125,7 @@ impl Device for NpcapDevice {
             calls_since_statistics: 0,
         };
         receiver.install_filter()?;
-        let sender = NpcapSender {
-            handle: sending,
-            medium: self.medium,
-            records: SendRecords::default(),
-            pool: Pool::new(HEADER_SLOTS, 0),
-            spare: VecDeque::new(),
-        };
+        let sender = NpcapSender { handle: sending, records: SendRecords::default(), preparer: Preparer::new(self.medium) };
         Ok(OpenDevice { receiver: Box::new(receiver), sender: Box::new(sender), waker: bell })
     }
 }
@@ -254,17 +237,15 @@ impl NpcapReceiver {
 
 struct NpcapSender {
     handle: Handle,
-    medium: Medium,
     records: SendRecords,
-    pool: Pool,
-    spare: VecDeque<Packet>,
+    preparer: Preparer,
 }
 
 impl FrameSender for NpcapSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
-            sent.refused += prepare_front(frames, BATCH, &DeviceOffload::default(), self.medium, &self.pool, &mut self.spare);
+            sent.refused += self.preparer.prepare_front(frames, BATCH, &DeviceOffload::default());
             if frames.is_empty() {
                 return Ok(sent);
             }
@@ -273,19 +254,9 @@ impl FrameSender for NpcapSender {
                 self.records.push(frame.slices().iter().map(|slice| &**slice));
             }
             match self.handle.send(&self.records) {
-                Ok(count) => take_sent(frames, count, &mut sent),
-                Err(_) => {
-                    frames.pop_front();
-                    sent.refused += 1;
-                }
+                Ok(count) => sent.take_front(frames, count),
+                Err(_) => sent.refuse_front(frames),
             }
         }
-    }
-}
-
-fn take_sent(frames: &mut VecDeque<Packet>, count: usize, sent: &mut Sent) {
-    for packet in frames.drain(..count.min(frames.len())) {
-        sent.frames += 1;
-        sent.bytes += packet.len() as u64;
     }
 }

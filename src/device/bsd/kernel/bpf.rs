@@ -12,6 +12,7 @@ use crate::device::bsd::framing::Framing;
 use crate::device::bsd::records::RecordReader;
 use crate::device::filter::Filter;
 use crate::device::host::HostInterface;
+use crate::device::interface::with_mac;
 use crate::device::{Device, DeviceOffload, DeviceProperties, FrameReceiver, Losses, Medium, OpenDevice, Received, merge};
 use crate::packet::{Packet, Pool};
 use crate::wire::MacAddress;
@@ -67,11 +68,8 @@ impl InterfaceDevice {
     /// Sends from and receives on `mac`: an address of our own, beside the interface's, which has to take every frame for that (promiscuous; Wi-Fi does
     /// not). With the interface's own MAC address this fails where the host forwards.
     pub fn mac(mut self, mac: MacAddress) -> io::Result<InterfaceDevice> {
-        let Medium::Ethernet(_) = self.medium else { return Err(no_mac(&self.interface.name)) };
-        if self.interface.mac == Some(mac) && is_forwarding() {
-            return Err(forwarding_error(&self.interface.name));
-        }
-        self.medium = Medium::Ethernet(mac);
+        let forwarder = || is_forwarding().then(|| "this host forwards packets (net.inet.ip.forwarding=1)".to_owned());
+        self.medium = with_mac(&self.interface.name, self.medium, self.interface.mac, mac, forwarder)?;
         self.filter(&Filter::for_station(mac))
     }
 
@@ -207,18 +205,6 @@ fn link_type(bpf: &OwnedFd, interface: &HostInterface) -> io::Result<(Medium, Fr
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
         }
     }
-}
-
-fn no_mac(interface: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("{interface} carries bare IP packets: it has no MAC addresses"))
-}
-
-fn forwarding_error(interface: &str) -> io::Error {
-    let text = format!(
-        "this host forwards packets (net.inet.ip.forwarding=1), so it would answer for addresses behind the MAC address of {interface}: \
-         leave out the MAC address, or switch forwarding off"
-    );
-    io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
 struct BpfReceiver {
