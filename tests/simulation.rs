@@ -505,6 +505,27 @@ fn figures(world: &mut World, stream: &TcpStream) -> StreamInfo {
     stream.info().unwrap()
 }
 
+/// The send buffer at the end of a transfer over a near path with a deep queue, on which nothing is lost.
+fn grown_send_buffer(send_buffer_near: usize) -> usize {
+    let mut world = World::new(1);
+    let mut host = |address| {
+        let mut options = HostOptions::new(address);
+        options.config.tcp.send_buffer_near = send_buffer_near;
+        world.host(options)
+    };
+    let hosts = [host("192.0.2.1/24"), host("192.0.2.2/24")];
+    let (delay, rate_bits_per_second) = (Duration::from_micros(100), Some(1_000_000_000));
+    world.join(&hosts, &Impairments { delay, rate_bits_per_second, queue_bytes: 64 << 20, ..Impairments::default() });
+    let [_, writer, _] = transfer_with_figures(&mut world, hosts, 48 << 20);
+    writer.send_buffer
+}
+
+#[test]
+fn send_buffers_on_near_paths_stay_within_their_own_bound() {
+    assert_eq!(grown_send_buffer(2 << 20), 2 << 20);
+    assert!(grown_send_buffer(64 << 20) > 3 << 20, "the path alone lets it grow further");
+}
+
 /// A transfer in one direction: so many bytes, so many written, so many read.
 struct Flow {
     writer: TcpStream,

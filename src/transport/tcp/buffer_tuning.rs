@@ -60,14 +60,16 @@ impl Connection {
         }
     }
 
-    /// What the send buffer should be: two congestion windows, as far as they are used.
+    /// What the send buffer should be: two congestion windows, as far as they are used. On a near path, that is no measure: nothing is lost there,
+    /// and what is sent faster than the peer reads only waits longer in its buffer.
     pub(super) fn tuned_send_buffer(&self, cx: &Context<'_>, options: &SocketOptions) -> usize {
         let present = options.send_buffer;
         if !options.tunes_send_buffer || cx.is_under_pressure() {
             return present;
         }
         let used = self.congestion.window().min(self.send.largest_flight.saturating_mul(2));
-        used.saturating_mul(2).min(cx.config.send_buffer_maximum).max(present)
+        let most = if self.round_trip.is_near() { cx.config.send_buffer_near } else { usize::MAX };
+        used.saturating_mul(2).min(most).min(cx.config.send_buffer_maximum).max(present)
     }
 }
 

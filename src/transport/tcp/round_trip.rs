@@ -16,6 +16,7 @@ pub(super) struct RoundTrip {
     /// The last timeout came too early, and the next sample is to say so (RFC 4015 §3.1, step 11).
     is_cautious: bool,
     least: Least,
+    is_near: bool,
 }
 
 /// The shortest round trip of the last five minutes or so: RACK.min_RTT of RFC 8985 §6.2 step 1, "a windowed min-filtered estimate".
@@ -51,6 +52,8 @@ struct Estimate {
     variation: Duration,
 }
 
+/// A path with a shorter round trip, when nothing waits on it, is near.
+const NEAR: Duration = Duration::from_millis(1);
 /// What RFC 6298 §5.7 puts in place of an initial timeout that turned out too short for the SYN.
 const AFTER_LOST_SYN: Duration = Duration::from_secs(3);
 
@@ -64,6 +67,7 @@ impl RoundTrip {
             backoff: 0,
             is_cautious: false,
             least: Least::default(),
+            is_near: false,
         }
     }
 
@@ -72,6 +76,7 @@ impl RoundTrip {
     pub(super) fn sample(&mut self, measured: Duration, now: Instant) {
         self.backoff = 0;
         self.least.sample(measured, now);
+        self.is_near |= measured < NEAR;
         let is_cautious = std::mem::take(&mut self.is_cautious);
         let Some(old) = self.estimate else {
             self.estimate = Some(Estimate { smoothed: measured, variation: measured / 2 });
@@ -116,6 +121,11 @@ impl RoundTrip {
     /// The shortest round trip lately; zero before the first sample.
     pub(super) fn minimum(&self) -> Duration {
         self.least.get().unwrap_or_default()
+    }
+
+    /// Whether a round trip ever took less than a millisecond: a longer one is time in queues then.
+    pub(super) fn is_near(&self) -> bool {
+        self.is_near
     }
 
     /// RFC 6298 §5.7: the SYN had to be sent again, so data starts with 3 s.
