@@ -228,6 +228,9 @@ pub struct TcpConfig {
     pub orphan_zero_window_timeout: Duration,
     /// The shortest and the longest user timeout that a peer's advice may lead to (RFC 5482 §3.1).
     pub user_timeout_limits: (Duration, Duration),
+    /// How long a connection must have had nothing to do before it is kept as its next segment will need it, and the memory that only a busy one needs is
+    /// given back: not before each pause of a dialogue. It is looked at no later than twice this time after it was last busy.
+    pub rest_after: Duration,
     /// Challenge ACKs per second (RFC 5961 §7), for all connections: about so many, for an exact number can be counted from outside (CVE-2016-5696).
     pub challenge_acks_per_second: u32,
     /// Least time between two challenge ACKs of one connection.
@@ -312,6 +315,7 @@ impl Default for TcpConfig {
             zero_window_timeout: None,
             orphan_zero_window_timeout: Duration::from_secs(60),
             user_timeout_limits: (Duration::from_secs(100), Duration::from_secs(3_600)),
+            rest_after: Duration::from_secs(1),
             challenge_acks_per_second: 1_000,
             challenge_ack_interval: Duration::from_millis(500),
             timestamps: true,

@@ -14,8 +14,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// With those that warm up a little less than a power of two, so that the tables' spare places do not count for much.
 const CONNECTIONS: usize = 3_500;
 /// What one end may cost: what it does, and room for a few more fields. Whoever adds to a connection finds out here what that costs a hundred thousand of them.
-const BYTES_PER_END: isize = 2_816;
-/// How long the last acknowledgements may take.
+const BYTES_PER_END: isize = 1_024;
+/// How long the last acknowledgements, and the way to rest, may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn stack(device: VirtualDevice, address: &str) -> Stack {

@@ -173,11 +173,12 @@ impl TcpStream {
         Ok(self.options().quick_ack)
     }
 
-    /// Figures of the connection as the transport layer last noted them; asking makes it note newer ones.
+    /// Figures of the connection as the transport layer last noted them; asking makes it note newer ones. It notes none of a connection that has been idle for
+    /// a while: there the call waits until it has, or, under a simulation, gives the state alone.
     pub fn info(&self) -> io::Result<StreamInfo> {
-        let info = self.state().info.clone();
+        let noted = self.state().info.as_deref().cloned();
         self.handle.shared.mark(Mark::Options);
-        Ok(info)
+        noted.map_or_else(|| self.wait_described(), Ok)
     }
 
     fn options(&self) -> SocketOptions {

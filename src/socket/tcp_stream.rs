@@ -8,7 +8,8 @@ use super::waiting::{Patience, Settings, Side, Wait};
 use crate::layer::Notify;
 use crate::packet::{Pool, SMALL_SLOT, Slice};
 use crate::pipeline::Status;
-use crate::transport::shared::{Failure, Mark, Phase, Readiness, SocketOptions, TcpShared, TcpSharedState};
+use crate::transport::shared::{Failure, Mark, Phase, Readiness, SocketOptions, StreamInfo, TcpShared, TcpSharedState};
+use crate::transport::tcp::State;
 use crate::wire::Protocol;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -92,6 +93,20 @@ impl TcpStream {
         wait.until(&shared.state, connect_result).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "connection timed out"),
             _ => error,
+        })
+    }
+
+    /// Waits for the figures that were asked for; there are none of what was never open, and under a simulation only that the connection rests.
+    pub(super) fn wait_described(&self) -> io::Result<StreamInfo> {
+        let Handle { shared, backend, .. } = &*self.handle;
+        if !backend.may_wait() {
+            let is_open = self.state().phase == Phase::Connected;
+            return Ok(StreamInfo { state: if is_open { State::Established.name() } else { "" }, ..StreamInfo::default() });
+        }
+        let wait = Wait { backend, wakeup: &shared.wakeup, side: Side::Write, patience: Patience::Forever };
+        wait.until(&shared.state, |state| match &state.info {
+            Some(info) => Some(Ok(StreamInfo::clone(info))),
+            None => (state.phase == Phase::Closed).then(|| Ok(StreamInfo::default())),
         })
     }
 

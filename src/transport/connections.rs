@@ -5,8 +5,10 @@
 //!
 //! Nothing here looks at all connections for one packet or one tick; that is left to what concerns them all: shutdown, a change of addresses.
 
+mod entry;
 mod index;
 mod opening;
+mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +19,15 @@ use super::segment;
 use super::shared::{Failure, Mark, MarkSet, TcpShared};
 use super::syn_cookies::SynCookies;
 use super::tcp::{Connection, Context, InitialSequence, Segment, State, reset_for};
-use super::timers::{Armed, Timers};
+use super::timers::Timers;
 use crate::layer::DropReason;
 use crate::network::topology::AddressMode;
 use crate::network::{Delivery, ErrorReport};
 use crate::time::Instant;
 use crate::wire::TcpHeader;
+use entry::{Entry, Origin};
 use index::Index;
+use rest::MayRest;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +39,7 @@ pub(super) struct Connections {
     entries: Slab<Entry>,
     index: Index,
     timers: Timers,
+    may_rest: MayRest,
     /// Visited in this batch; each is to be ended once.
     touched: Vec<usize>,
     /// In the order in which they found the way to the device full.
@@ -46,30 +51,13 @@ pub(super) struct Connections {
     pub(super) listeners: Listeners,
 }
 
-pub(super) struct Entry {
-    connection: Connection,
-    armed: Armed,
-    is_touched: bool,
-    is_waiting: bool,
-    is_orphan: bool,
-    /// The listener that it is for, until the handshake is complete.
-    listener: Option<usize>,
-    /// The listener that handed it over early, until the handshake is complete.
-    early_for: Option<usize>,
-}
-
-impl Entry {
-    fn ends(&self) -> Ends {
-        Ends { local: self.connection.local(), remote: self.connection.remote() }
-    }
-}
-
 impl Connections {
     pub(super) fn new(environment: &mut Environment, hash: KeyedHash, listeners: Listeners) -> Connections {
         Connections {
             entries: Slab::new(),
             index: Index::new(hash),
             timers: Timers::default(),
+            may_rest: MayRest::new(environment.tcp.rest_after),
             touched: Vec::new(),
             waiting: VecDeque::new(),
             orphans: 0,
@@ -96,8 +84,8 @@ impl Connections {
             self.open(environment, now, shared, out);
         }
         let Some(key) = self.key_of(shared) else { return };
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.connection.marked(&mut environment.context(now, entry.connection.remote().ip(), out), marks);
+        let Some(connection) = self.awake(key, environment) else { return };
+        connection.marked(&mut environment.context(now, connection.remote().ip(), out), marks);
         if marks.has(Mark::Released) {
             self.orphaned(key, environment, now, out);
         }
@@ -125,14 +113,13 @@ impl Connections {
     /// Fails the connections whose address is no longer ours; tells the others of the link's MTU, if that changed.
     pub(super) fn topology_changed(&mut self, environment: &mut Environment, now: Instant, mtu_changed: bool, out: &mut Out) {
         for key in self.keys() {
-            let Some(entry) = self.entries.get(key) else { continue };
-            let is_ours = environment.topology.is_local(entry.connection.local().ip());
-            let mtu = environment.path_mtu(entry.connection.remote().ip());
-            self.visit(key, environment, now, out, |connection, cx| match is_ours {
-                false => connection.fail(cx, Failure::AddressNotAvailable),
-                true if mtu_changed => connection.path_mtu_changed(cx, mtu),
-                true => {}
-            });
+            let Some(ends) = self.entries.get(key).and_then(Entry::ends) else { continue };
+            let mtu = environment.path_mtu(ends.remote.ip());
+            if !environment.topology.is_local(ends.local.ip()) {
+                self.visit(key, environment, now, out, |connection, cx| connection.fail(cx, Failure::AddressNotAvailable));
+            } else if mtu_changed {
+                self.visit(key, environment, now, out, |connection, cx| connection.path_mtu_changed(cx, mtu));
+            }
         }
     }
 
@@ -175,7 +162,7 @@ impl Connections {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.may_rest.deadline()).min()
     }
 
     pub(super) fn run_timers(&mut self, environment: &mut Environment, now: Instant, out: &mut Out) {
@@ -190,11 +177,12 @@ impl Connections {
                 }
             });
         }
+        self.lay_to_rest(now);
     }
 
     /// Whether every connection is in TIME-WAIT.
     pub(super) fn is_quiet(&self) -> bool {
-        self.entries.iter().all(|(_, entry)| entry.connection.state() == State::TimeWait)
+        self.entries.iter().all(|(_, entry)| entry.state() == State::TimeWait)
     }
 
     /// How many there are, TIME-WAIT included.
@@ -204,26 +192,28 @@ impl Connections {
 
     fn arrived_for(&mut self, key: usize, environment: &mut Environment, now: Instant, segment: Segment, out: &mut Out) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.connection.state() == State::TimeWait && entry.connection.may_be_reused_by(&segment, now) {
+        let listener = entry.origin.listener();
+        let Some(connection) = entry.wake(&environment.tcp) else { return };
+        if connection.state() == State::TimeWait && connection.may_be_reused_by(&segment, now) {
             return self.succeed(key, environment, now, segment, out);
         }
         // As Linux does: a handshake is not completed while nobody could accept it. The peer, or our SYN-ACK's timer, will ask again.
-        if entry.listener.is_some_and(|listener| !self.listeners.may_complete(listener)) && !segment::is_reset(&segment) {
+        if listener.is_some_and(|listener| !self.listeners.may_complete(listener)) && !segment::is_reset(&segment) {
             return out.drop_packet(DropReason::ListenerFull, segment.payload);
         }
-        entry.connection.segment_arrives(&mut environment.context(now, segment.source.ip(), out), segment);
+        connection.segment_arrives(&mut environment.context(now, segment.source.ip(), out), segment);
         self.promote(key, environment, now, out);
         self.touch(key);
     }
 
     /// A SYN that may open a new connection in the place of one in TIME-WAIT does so if somebody listens, else it is the old one's.
     fn succeed(&mut self, key: usize, environment: &mut Environment, now: Instant, segment: Segment, out: &mut Out) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(connection) = self.entries.get_mut(key).and_then(|entry| entry.wake(&environment.tcp)) else { return };
         if self.listeners.find(segment.destination).is_none() {
-            entry.connection.segment_arrives(&mut environment.context(now, segment.source.ip(), out), segment);
+            connection.segment_arrives(&mut environment.context(now, segment.source.ip(), out), segment);
             return self.touch(key);
         }
-        let successor = entry.connection.successor_sequence();
+        let successor = connection.successor_sequence();
         self.end(key, environment, now, out);
         self.arrived_for_listener(environment, now, segment, Some(successor), out);
     }
@@ -239,23 +229,27 @@ impl Connections {
 
     /// Hands a connection whose handshake is complete over to its listener's queue.
     pub(super) fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        if let Some(listener) = entry.early_for.take_if(|_| entry.connection.state().is_synchronized()) {
-            self.listeners.no_longer_early(listener, key, None);
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.origin != Origin::Settled) else { return };
+        let origin = entry.origin;
+        let Some(connection) = entry.wake(&environment.tcp) else { return };
+        let (is_synchronized, is_early) = (connection.state().is_synchronized(), connection.is_early());
+        match origin {
+            Origin::For(listener) if is_synchronized || is_early => {
+                // The shared state says "connected" before anybody can accept it.
+                connection.end_batch(&mut environment.context(now, connection.remote().ip(), out));
+                let shared = connection.shared().clone();
+                entry.origin = if is_early { Origin::EarlyFor(listener) } else { Origin::Settled };
+                if is_early {
+                    self.listeners.is_early(listener as usize, key);
+                }
+                self.listeners.completed(listener as usize, key, shared, out);
+            }
+            Origin::EarlyFor(listener) if is_synchronized => {
+                entry.origin = Origin::Settled;
+                self.listeners.no_longer_early(listener as usize, key, None);
+            }
+            _ => {}
         }
-        let is_ready = entry.connection.state().is_synchronized() || entry.connection.is_early();
-        if entry.listener.is_none() || !is_ready {
-            return;
-        }
-        let Some(listener) = entry.listener.take() else { return };
-        if entry.connection.is_early() {
-            entry.early_for = Some(listener);
-            self.listeners.is_early(listener, key);
-        }
-        // The shared state says "connected" before anybody can accept it.
-        entry.connection.end_batch(&mut environment.context(now, entry.connection.remote().ip(), out));
-        let shared = entry.connection.shared().clone();
-        self.listeners.completed(listener, key, shared, out);
     }
 
     /// Resets a connection if its handle's end leaves more orphans than may be.
@@ -264,9 +258,11 @@ impl Connections {
         if !std::mem::replace(&mut entry.is_orphan, true) {
             self.orphans += 1;
         }
-        if self.orphans > environment.tcp.orphans {
+        if self.orphans > environment.tcp.orphans
+            && let Some(connection) = entry.wake(&environment.tcp)
+        {
             out.counters().transport.orphans_aborted.increment();
-            entry.connection.abort(&mut environment.context(now, entry.connection.remote().ip(), out), Failure::ResourceLimit);
+            connection.abort(&mut environment.context(now, connection.remote().ip(), out), Failure::ResourceLimit);
         }
     }
 
@@ -279,25 +275,33 @@ impl Connections {
         out: &mut Out,
         act: impl FnOnce(&mut Connection, &mut Context<'_>),
     ) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let remote = entry.connection.remote().ip();
-        act(&mut entry.connection, &mut environment.context(now, remote, out));
-        self.settle(key);
+        let Some(connection) = self.awake(key, environment) else { return };
+        let remote = connection.remote().ip();
+        act(connection, &mut environment.context(now, remote, out));
+        self.settle(key, now);
+    }
+
+    /// The connection at `key`, which does not rest from now on.
+    fn awake(&mut self, key: usize, environment: &Environment) -> Option<&mut Connection> {
+        self.entries.get_mut(key)?.wake(&environment.tcp)
     }
 
     /// After every visit: removes a connection that is over, else sees to it that it is visited again in time.
-    fn settle(&mut self, key: usize) {
+    fn settle(&mut self, key: usize, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.connection.is_closed() {
+        if entry.state() == State::Closed {
             return self.remove(key);
         }
-        self.timers.arm(key, &mut entry.armed, entry.connection.deadline());
-        if entry.connection.waits_for_device_room() && !std::mem::replace(&mut entry.is_waiting, true) {
+        let deadline = entry.deadline();
+        self.timers.arm(key, &mut entry.armed, deadline);
+        let waits = entry.connection().is_some_and(Connection::waits_for_device_room);
+        if waits && !std::mem::replace(&mut entry.is_waiting, true) {
             self.waiting.push_back(key);
         }
-        if entry.connection.state() == State::TimeWait && std::mem::take(&mut entry.is_orphan) {
+        if entry.state() == State::TimeWait && std::mem::take(&mut entry.is_orphan) {
             self.orphans = self.orphans.saturating_sub(1);
         }
+        self.note_visit(key, now);
     }
 
     /// Removes a connection, whatever its state: one in TIME-WAIT makes room for its successor.
@@ -308,55 +312,47 @@ impl Connections {
 
     fn remove(&mut self, key: usize) {
         let Some(mut entry) = self.entries.try_remove(key) else { return };
-        let (local, remote) = (entry.connection.local(), entry.connection.remote());
-        self.index.remove(&Ends { local, remote }, key);
+        if let Some(ends) = entry.ends() {
+            self.index.remove(&ends, key);
+        }
         self.timers.disarm(key, &mut entry.armed);
         if entry.is_orphan {
             self.orphans = self.orphans.saturating_sub(1);
         }
-        if let Some(listener) = entry.listener {
-            self.listeners.forget(listener, key);
+        match entry.origin {
+            Origin::Settled => {}
+            Origin::For(listener) => self.listeners.forget(listener as usize, key),
+            Origin::EarlyFor(listener) => {
+                self.listeners.no_longer_early(listener as usize, key, entry.connection().map(Connection::last_heard));
+            }
         }
-        if let Some(listener) = entry.early_for {
-            self.listeners.no_longer_early(listener, key, Some(entry.connection.last_heard()));
-        }
-        let shared = entry.connection.shared();
+        let Some(shared) = entry.shared() else { return };
         shared.place.store(0, Ordering::Relaxed);
         let lease = std::mem::take(&mut shared.state.lock().lease);
         // With the lock released: a guard's end is a system call.
         drop(lease);
     }
 
-    fn insert(&mut self, connection: Connection, listener: Option<usize>) -> usize {
+    fn insert(&mut self, connection: Connection, listener: Option<usize>, now: Instant) -> usize {
         let ends = Ends { local: connection.local(), remote: connection.remote() };
-        let entry = Entry {
-            connection,
-            armed: Armed::default(),
-            is_touched: false,
-            is_waiting: false,
-            is_orphan: false,
-            listener,
-            early_for: None,
-        };
-        let key = self.entries.insert(entry);
-        if let Some(entry) = self.entries.get(key) {
-            entry.connection.shared().place.store(super::datagram::place_of(key), Ordering::Relaxed);
-        }
+        let shared = connection.shared().clone();
+        let key = self.entries.insert(Entry::new(connection, listener));
+        shared.place.store(super::datagram::place_of(key), Ordering::Relaxed);
         let entries = &self.entries;
-        self.index.insert(&ends, key, |key| entries.get(key).map(Entry::ends));
-        self.settle(key);
+        self.index.insert(&ends, key, |key| entries.get(key).and_then(Entry::ends));
+        self.settle(key, now);
         key
     }
 
     /// The key of the connection between these ends.
     fn key_between(&self, ends: &Ends) -> Option<usize> {
-        self.index.find(ends, |key| self.entries.get(key).map(Entry::ends))
+        self.index.find(ends, |key| self.entries.get(key).and_then(Entry::ends))
     }
 
     /// The connection between these ends. One that is over, and only waits for the end of the batch, is removed first.
     fn find(&mut self, environment: &mut Environment, now: Instant, ends: Ends, out: &mut Out) -> Option<usize> {
         let key = self.key_between(&ends)?;
-        if self.entries.get(key)?.connection.is_closed() {
+        if self.entries.get(key)?.state() == State::Closed {
             self.end(key, environment, now, out);
             return None;
         }
@@ -365,7 +361,7 @@ impl Connections {
 
     fn key_of(&self, shared: &Arc<TcpShared>) -> Option<usize> {
         let key = shared.place.load(Ordering::Relaxed).checked_sub(1)? as usize;
-        self.entries.get(key).is_some_and(|entry| Arc::ptr_eq(entry.connection.shared(), shared)).then_some(key)
+        self.entries.get(key).is_some_and(|entry| entry.shared().is_some_and(|own| Arc::ptr_eq(own, shared))).then_some(key)
     }
 
     fn touch(&mut self, key: usize) {

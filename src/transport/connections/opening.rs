@@ -1,6 +1,6 @@
 //! How a connection comes to be: on a program's wish, or in the name of a listener.
 
-use super::Connections;
+use super::{Connections, Entry};
 use crate::layer::DropReason;
 use crate::link::Cast;
 use crate::packet::Packet;
@@ -31,7 +31,7 @@ impl Connections {
     fn connect(&mut self, environment: &mut Environment, now: Instant, shared: &Arc<TcpShared>, ends: Ends, out: &mut Out) {
         let Ends { local, remote } = ends;
         let predecessor = self.key_between(&ends);
-        let least = predecessor.and_then(|key| self.entries.get(key)).map(|entry| entry.connection.successor_sequence());
+        let least = predecessor.and_then(|key| self.entries.get(key)).and_then(Entry::connection).map(Connection::successor_sequence);
         if let Some(key) = predecessor {
             self.end(key, environment, now, out);
         }
@@ -42,7 +42,7 @@ impl Connections {
         }
         let sequence = self.initial_sequence(now, ends, least);
         let connection = Connection::connect(&mut environment.context(now, remote.ip(), out), shared.clone(), local, remote, sequence);
-        self.insert(connection, None);
+        self.insert(connection, None, now);
     }
 
     fn choose_ends(&mut self, environment: &mut Environment, shared: &TcpShared) -> Result<Ends, Failure> {
@@ -87,7 +87,7 @@ impl Connections {
     fn may_connect(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         let occupant = self.key_between(&Ends { local, remote }).and_then(|key| self.entries.get(key));
         let is_over = |state| matches!(state, State::TimeWait | State::Closed);
-        self.listeners.find(local).is_none() && occupant.is_none_or(|entry| is_over(entry.connection.state()))
+        self.listeners.find(local).is_none() && occupant.is_none_or(|entry| is_over(entry.state()))
     }
 
     /// A segment for no connection: a listener's, or nobody's (RFC 9293 §3.10.7.2). `least`: what the initial sequence number has to be at least, because
@@ -166,9 +166,9 @@ impl Connections {
         let cookie = segment.header.acknowledgement - 1;
         let mut cx = environment.context(now, segment.source.ip(), out);
         let connection = Connection::revive(&mut cx, shared, &syn, cookie);
-        let key = self.insert(connection, Some(listener));
+        let key = self.insert(connection, Some(listener), now);
         self.arrived_for(key, environment, now, segment, out);
-        if self.entries.get(key).is_some_and(|entry| entry.connection.state() == State::SynReceived) {
+        if self.entries.get(key).is_some_and(|entry| entry.state() == State::SynReceived) {
             self.abandon(environment, now, vec![key], out);
         }
     }
@@ -199,7 +199,7 @@ impl Connections {
         let grant = self.judge_fast_open(environment, now, listener, segment, out);
         let mut cx = environment.context(now, ends.remote.ip(), out);
         let connection = Connection::accept_fast(&mut cx, shared, segment, sequence, grant);
-        let key = self.insert(connection, Some(listener));
+        let key = self.insert(connection, Some(listener), now);
         self.listeners.began(listener, key);
         self.promote(key, environment, now, out);
     }

@@ -1,4 +1,5 @@
 mod cookies;
+mod rest;
 
 use super::*;
 use crate::config::{Config, SynCookies, TcpConfig};

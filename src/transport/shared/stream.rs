@@ -83,8 +83,8 @@ pub struct TcpSharedState {
     pub options: Arc<SocketOptions>,
     /// Pollers.
     pub watches: Watches,
-    /// Figures of the connection, refreshed by the transport layer when the program asked for them or the phase changed.
-    pub info: StreamInfo,
+    /// Figures of the connection, refreshed whenever it meets its program; `None` before the first time, and while it rests.
+    pub info: Option<Box<StreamInfo>>,
 }
 
 impl TcpShared {
@@ -188,7 +188,7 @@ impl TcpSharedState {
             soft_failure: None,
             options,
             watches: Watches::new(),
-            info: StreamInfo::default(),
+            info: None,
         }
     }
 

@@ -16,7 +16,7 @@ const SPARE_SEGMENTS: usize = 16;
 const FASTEST: usize = 6;
 
 /// What the program read in a round trip (the idea of Fisk and Feng, "Dynamic right-sizing in TCP", 2001, as Linux has it).
-#[derive(Debug)]
+#[derive(Copy, Clone, Debug)]
 pub(super) struct Tuning {
     since: Instant,
     /// Bytes read since then.

@@ -42,7 +42,34 @@ pub(super) struct DeliveryRate {
     is_program_limited: bool,
 }
 
+/// What an idle connection remembers: nothing is in flight, so that the counts can begin anew.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct RateAtRest {
+    bytes_per_second: u64,
+    is_program_limited: bool,
+    will_be_program_limited: bool,
+}
+
+impl RateAtRest {
+    pub(super) fn wake(self) -> DeliveryRate {
+        DeliveryRate {
+            program_limited_until: self.will_be_program_limited.then_some(0),
+            bytes_per_second: self.bytes_per_second,
+            is_program_limited: self.is_program_limited,
+            ..DeliveryRate::default()
+        }
+    }
+}
+
 impl DeliveryRate {
+    pub(super) fn at_rest(&self) -> RateAtRest {
+        RateAtRest {
+            bytes_per_second: self.bytes_per_second,
+            is_program_limited: self.is_program_limited,
+            will_be_program_limited: self.program_limited_until.is_some(),
+        }
+    }
+
     /// Something is sent now (§3.2, SendPacket). `is_idle`: nothing was in flight.
     pub(super) fn stamp(&mut self, now: Instant, is_idle: bool) -> Stamp {
         if is_idle {

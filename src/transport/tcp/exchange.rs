@@ -32,6 +32,14 @@ pub(super) struct News {
 }
 
 impl News {
+    /// Whether there is nothing to tell or to take.
+    pub(super) fn is_empty(&self) -> bool {
+        let News { is_wanted, options_changed, acknowledged, phase, failure, soft_failure, is_opening, readiness, taken } = self;
+        let has_wishes = *is_wanted || *options_changed || *is_opening || !taken.is_empty();
+        let tells = phase.is_some() || failure.is_some() || soft_failure.is_some() || !readiness.is_empty();
+        !has_wishes && !tells && *acknowledged == 0
+    }
+
     /// The first news: the ends and the phase.
     pub(super) fn opening() -> News {
         News { is_wanted: true, is_opening: true, phase: Some(Phase::Connecting), ..News::default() }

@@ -9,7 +9,7 @@ use crate::transport::shared::{StreamInfo, TcpSharedState};
 impl Connection {
     /// Writes down what the figures are now.
     pub(super) fn describe(&self, now: Instant, state: &mut TcpSharedState) {
-        let info = &mut state.info;
+        let info = &mut **state.info.get_or_insert_default();
         self.describe_agreement(info);
         self.describe_path(info);
         self.describe_sending(info, now);

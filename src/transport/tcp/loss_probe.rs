@@ -32,6 +32,11 @@ impl LossProbes {
         self.is_measured = true;
     }
 
+    /// Whether no probe was ever sent, and one may be.
+    pub(super) fn is_unused(&self) -> bool {
+        self.sent == 0 && self.outstanding.is_none() && self.is_measured
+    }
+
     /// §7.3: both conditions.
     fn is_allowed(&self) -> bool {
         self.outstanding.is_none() && self.is_measured

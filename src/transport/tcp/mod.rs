@@ -30,6 +30,7 @@ mod rack;
 mod rate_reduction;
 mod reassembly;
 mod receive_side;
+mod resting;
 mod retransmission;
 mod round_trip;
 mod sack_scoreboard;
@@ -52,6 +53,7 @@ pub use cookie_handshake::answer_with_cookie;
 pub use emit::reset_for;
 pub use fast_open::FastOpenGrant;
 pub use initial_sequence::InitialSequence;
+pub use resting::Resting;
 pub use state::State;
 
 use super::shared::{NoRoom, SocketOptions, TcpShared};
@@ -167,11 +169,7 @@ impl Connection {
         let segment_size = options::segment_size(usize::MAX, cx.path_mtu, remote.ip());
         let mut receive = ReceiveSide::new(options.receive_buffer, segment_size, cx.now);
         receive.shift = agreement.own_shift();
-        let settings = congestion::Settings {
-            segment_size,
-            initial_segments: cx.config.initial_window_segments,
-            non_validated_period: cx.config.congestion_window_validity,
-        };
+        let settings = congestion::Settings::of(cx.config, segment_size);
         let mut connection = Connection {
             local,
             remote,

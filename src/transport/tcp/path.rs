@@ -58,6 +58,23 @@ struct Probe {
     size: u16,
 }
 
+impl PathState {
+    /// Nothing is in doubt; packets of `verified` bytes have arrived.
+    pub(super) fn settled(verified: u16) -> PathState {
+        PathState { verified, ..PathState::default() }
+    }
+
+    /// Whether nothing is in doubt, and nothing searched for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.full_end.is_none() && self.timeouts == 0 && self.doubted.is_none() && self.search.is_none()
+    }
+
+    /// The largest IP packet that has arrived.
+    pub(super) fn verified(&self) -> u16 {
+        self.verified
+    }
+}
+
 impl Search {
     fn up_to(high: u16, not_before: Instant) -> Box<Search> {
         Box::new(Search { high, is_fresh: true, lost: 0, probe: None, not_before })

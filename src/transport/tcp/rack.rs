@@ -69,6 +69,11 @@ impl Rack {
         }
     }
 
+    /// Whether the reordering window is what it is on a path that was never seen to reorder.
+    pub(super) fn is_as_new(&self) -> bool {
+        !self.reordering_seen && self.multiplier == 1 && self.duplicate_round.is_none()
+    }
+
     /// RACK.fack: the highest number known to be delivered.
     pub(super) fn forward(&self) -> SequenceNumber {
         self.forward

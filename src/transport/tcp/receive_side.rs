@@ -66,9 +66,9 @@ pub(super) struct ReceiveSide {
     /// Our segment size, for silly-window rules and the count of full segments, lowered to what the peer really sends.
     pub(super) segment_size: usize,
     /// Our segment size as announced.
-    largest_segment: usize,
+    pub(super) largest_segment: usize,
     /// The size of the last segment.
-    last_size: usize,
+    pub(super) last_size: usize,
     /// Last.ACK.sent (RFC 7323 §4.3).
     pub(super) acknowledged: SequenceNumber,
     /// What is owed.
@@ -76,11 +76,11 @@ pub(super) struct ReceiveSide {
     /// Duplicate acknowledgements owed besides: without SACK the peer counts them (RFC 5681 §4.2).
     pub(super) duplicates: usize,
     /// Segments that will be acknowledged at once.
-    quick: u32,
+    pub(super) quick: u32,
     /// A range that arrived twice, to be reported once (RFC 2883 §4).
     pub(super) duplicate: Option<SackBlock>,
     /// TS.Recent, and when it was set.
-    recent: Option<(u32, Instant)>,
+    pub(super) recent: Option<(u32, Instant)>,
     /// When data last arrived.
     pub(super) last_data: Option<Instant>,
 }

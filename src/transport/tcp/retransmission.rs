@@ -127,6 +127,22 @@ impl Recovery {
         }
     }
 
+    /// Whether it remembers nothing but that a round trip was measured.
+    pub(super) fn is_as_new(&self) -> bool {
+        let has_acted = self.retransmitted > 0 || self.lost > 0 || self.undone > 0 || self.timeouts > 0 || self.probes > 0;
+        let waits = self.forced || self.duplicates > 0 || self.judges_at.is_some() || self.expires_at.is_some();
+        let is_open = self.phase == Phase::Open && self.episode.is_none();
+        let knows = self.peer_reports_duplicates || !self.rack.is_as_new() || !self.loss_probes.is_unused();
+        is_open && !has_acted && !waits && !knows
+    }
+
+    /// As new behind `next`, where a round trip was measured.
+    pub(super) fn resumed(now: Instant, next: SequenceNumber) -> Recovery {
+        let mut recovery = Recovery::new(now, next);
+        recovery.loss_probes.measured();
+        recovery
+    }
+
     /// Bytes that duplicate acknowledgements say have left the network, when there is no SACK to say it: what RFC 6582 inflates the window by.
     pub(super) fn left_network(&self, segment_size: usize) -> usize {
         if self.counts_duplicates { self.duplicates.saturating_mul(segment_size) } else { 0 }

@@ -19,6 +19,20 @@ pub(super) struct RoundTrip {
     is_near: bool,
 }
 
+/// What an idle connection remembers of it, in nanoseconds; [`NONE`] for what was never measured.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct RoundTripAtRest {
+    smoothed: u64,
+    variation: u64,
+    least: [u64; 2],
+    least_since: Instant,
+    backoff: u8,
+    is_cautious: bool,
+}
+
+/// Stands for no measurement.
+const NONE: u64 = u64::MAX;
+
 /// The shortest round trip of the last five minutes or so: RACK.min_RTT of RFC 8985 §6.2 step 1, "a windowed min-filtered estimate".
 #[derive(Copy, Clone, Debug, Default)]
 struct Least {
@@ -68,6 +82,37 @@ impl RoundTrip {
             is_cautious: false,
             least: Least::default(),
             is_near: false,
+        }
+    }
+
+    /// Whether there ever was a measurement.
+    pub(super) fn is_measured(&self) -> bool {
+        self.estimate.is_some()
+    }
+
+    /// What there is to remember while the connection is idle, once there was a measurement.
+    pub(super) fn at_rest(&self) -> RoundTripAtRest {
+        RoundTripAtRest {
+            smoothed: self.smoothed().map_or(NONE, nanos),
+            variation: nanos(self.variation()),
+            least: [self.least.present, self.least.past].map(|least| least.map_or(NONE, nanos)),
+            least_since: self.least.since,
+            backoff: self.backoff as u8,
+            is_cautious: self.is_cautious,
+        }
+    }
+
+    /// The estimator as it was.
+    pub(super) fn resumed(config: &TcpConfig, rested: RoundTripAtRest) -> RoundTrip {
+        let duration = |nanos: u64| (nanos != NONE).then_some(Duration::from_nanos(nanos));
+        let [present, past] = rested.least.map(duration);
+        let variation = Duration::from_nanos(rested.variation);
+        RoundTrip {
+            estimate: duration(rested.smoothed).map(|smoothed| Estimate { smoothed, variation }),
+            backoff: rested.backoff.into(),
+            is_cautious: rested.is_cautious,
+            least: Least { present, past, since: rested.least_since },
+            ..RoundTrip::new(config)
         }
     }
 
@@ -143,6 +188,10 @@ impl RoundTrip {
     pub(super) fn variation(&self) -> Duration {
         self.estimate.map_or(Duration::ZERO, |estimate| estimate.variation)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NONE)
 }
 
 /// `old` moved one `divisor`th of the way to `new`.

@@ -85,6 +85,11 @@ impl Timers {
         self.deadlines.get(timer as usize).copied().filter(|&deadline| deadline != NEVER)
     }
 
+    /// Whether no timer is armed, except perhaps `exempt`.
+    pub(super) fn is_idle_but_for(&self, exempt: Timer) -> bool {
+        Timer::ALL.into_iter().all(|timer| timer == exempt || !self.is_set(timer))
+    }
+
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.iter().min().copied().filter(|&deadline| deadline != NEVER)

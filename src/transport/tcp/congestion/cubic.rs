@@ -1,6 +1,6 @@
 //! CUBIC (RFC 9438). Windows are bytes outside and segments, as real numbers, inside the formulas.
 
-use super::{Acknowledged, Controller, Window};
+use super::{Acknowledged, AtRest, Controller, Window};
 use crate::time::{Duration, Instant};
 
 /// Section 5.1.
@@ -177,6 +177,11 @@ impl Controller for Cubic {
 
     fn snapshot(&self) -> Box<dyn Controller> {
         Box::new(self.clone())
+    }
+
+    fn at_rest(&self) -> Option<AtRest> {
+        let has_memory = self.maximum > 0.0 || self.prior > 0.0 || self.epoch.is_some() || self.after_timeout;
+        self.window.at_rest().filter(|_| !has_memory)
     }
 
     fn name(&self) -> &'static str {

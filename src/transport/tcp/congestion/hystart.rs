@@ -51,6 +51,11 @@ pub(super) enum Growth {
 }
 
 impl HyStart {
+    /// Whether the delay has risen.
+    pub(super) fn is_conservative(&self) -> bool {
+        self.conservative.is_some()
+    }
+
     /// Takes an acknowledgement in slow start.
     pub(super) fn acknowledged(&mut self, acknowledged: &Acknowledged, segment_size: usize) -> Growth {
         let growth = match self.conservative {
@@ -93,11 +98,6 @@ impl HyStart {
         let Some(css) = &mut self.conservative else { return false };
         css.rounds += 1;
         css.rounds >= CSS_ROUNDS
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_conservative(&self) -> bool {
-        self.conservative.is_some()
     }
 }
 

@@ -10,6 +10,7 @@ mod new_reno;
 mod validation;
 mod window;
 
+use crate::config::TcpConfig;
 use crate::time::{Duration, Instant};
 use crate::transport::shared::CongestionControl;
 use crate::wire::SequenceNumber;
@@ -63,6 +64,8 @@ pub(super) trait Controller: Send {
     /// All that it knows, as it is now. Taken before a loss is told: if the loss turns out never to have been one, recovery puts it back in its place
     /// (RFC 4015 §3.4, RFC 9438 §4.9).
     fn snapshot(&self) -> Box<dyn Controller>;
+    /// What is worth remembering of it while nothing is in flight, if that is little: it is before the first loss. `None`: all of it.
+    fn at_rest(&self) -> Option<AtRest>;
     /// The name people use.
     fn name(&self) -> &'static str;
 }
@@ -78,9 +81,31 @@ pub(super) struct Settings {
     pub(super) non_validated_period: Duration,
 }
 
+impl Settings {
+    /// What `config` says, for segments of `segment_size` bytes.
+    pub(super) fn of(config: &TcpConfig, segment_size: usize) -> Settings {
+        Settings { segment_size, initial_segments: config.initial_window_segments, non_validated_period: config.congestion_window_validity }
+    }
+}
+
+/// A window that has only ever grown, in a connection that is idle.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct AtRest {
+    bytes: usize,
+    validation: validation::AtRest,
+}
+
+/// The controller by choice as it was, but for the rounds of its slow start.
+pub(super) fn resumed(which: CongestionControl, settings: &Settings, rested: AtRest) -> Box<dyn Controller> {
+    with_window(which, Window::resumed(settings, rested))
+}
+
 /// A controller by choice.
 pub(super) fn controller(which: CongestionControl, settings: &Settings) -> Box<dyn Controller> {
-    let window = Window::new(settings);
+    with_window(which, Window::new(settings))
+}
+
+fn with_window(which: CongestionControl, window: Window) -> Box<dyn Controller> {
     match which {
         CongestionControl::Cubic => Box::new(Cubic::new(window)),
         CongestionControl::NewReno => Box::new(NewReno::new(window)),

@@ -1,6 +1,6 @@
 //! RFC 5681, with the recovery of RFC 6582 (which is in `retransmission`).
 
-use super::{Acknowledged, Controller, Window};
+use super::{Acknowledged, AtRest, Controller, Window};
 use crate::time::{Duration, Instant};
 
 /// RFC 5681 §3.1, equation 4: half of what was in flight.
@@ -88,6 +88,10 @@ impl Controller for NewReno {
 
     fn snapshot(&self) -> Box<dyn Controller> {
         Box::new(self.clone())
+    }
+
+    fn at_rest(&self) -> Option<AtRest> {
+        self.window.at_rest().filter(|_| self.credit == 0)
     }
 
     fn name(&self) -> &'static str {

@@ -32,7 +32,31 @@ pub(super) struct Validation {
     period: Duration,
 }
 
+/// What an idle connection remembers of them.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct AtRest {
+    pipe: Option<u32>,
+    part_start: Instant,
+    unused_since: Option<Instant>,
+}
+
 impl Validation {
+    /// The variables as they were; the parts of the sampling period are one, for they are about to be over.
+    pub(super) fn resumed(period: Duration, rested: AtRest) -> Validation {
+        let mut resumed = Validation::new(period);
+        resumed.is_defined = rested.pipe.is_some();
+        resumed.parts = [rested.pipe.map(|pipe| pipe as usize), None, None, None];
+        (resumed.part_start, resumed.unused_since) = (rested.part_start, rested.unused_since);
+        resumed
+    }
+
+    /// What there is to remember while nothing is in flight.
+    pub(super) fn at_rest(&self) -> AtRest {
+        let largest = self.parts.iter().flatten().max().copied().unwrap_or(0);
+        let pipe = self.is_defined.then(|| u32::try_from(largest).unwrap_or(u32::MAX));
+        AtRest { pipe, part_start: self.part_start, unused_since: self.unused_since }
+    }
+
     /// §4.1: pipeACK is undefined. `period` is the non-validated period (§5: five minutes).
     pub(super) fn new(period: Duration) -> Validation {
         Validation {

@@ -4,7 +4,7 @@
 
 use super::hystart::{Growth, HyStart};
 use super::validation::Validation;
-use super::{Acknowledged, Settings};
+use super::{Acknowledged, AtRest, Settings};
 use crate::time::{Duration, Instant};
 
 /// A congestion window.
@@ -34,6 +34,18 @@ impl Window {
         };
         window.bytes = window.initial();
         window
+    }
+
+    /// A window in its first slow start, as it was; its rounds begin anew (RFC 9406 §4.2).
+    pub(super) fn resumed(settings: &Settings, rested: AtRest) -> Window {
+        let validation = Validation::resumed(settings.non_validated_period, rested.validation);
+        Window { bytes: rested.bytes, validation, ..Window::new(settings) }
+    }
+
+    /// What is worth remembering while nothing is in flight, if there was no congestion yet, nor a sign of it.
+    pub(super) fn at_rest(&self) -> Option<AtRest> {
+        let is_untried = self.threshold == usize::MAX && self.used_at_loss.is_none() && !self.hystart.is_conservative();
+        is_untried.then(|| AtRest { bytes: self.bytes, validation: self.validation.at_rest() })
     }
 
     /// RFC 6928 §2: min(10 * MSS, max(2 * MSS, 14600)).
