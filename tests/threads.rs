@@ -241,6 +241,15 @@ fn an_idle_stack_sleeps() {
     drop((ours, theirs));
 }
 
+/// As with `std::net`: what was dropped is given back when its port is asked for again.
+fn ports_of_dropped_sockets_are_free_at_once() {
+    let (_client, server) = stacks();
+    for _ in 0..500 {
+        drop(server.listen("0.0.0.0:80").unwrap());
+        drop(server.bind_udp("0.0.0.0:80").unwrap());
+    }
+}
+
 fn nobody_listens() {
     let (client, _server) = stacks();
     assert_eq!(client.connect((SERVER, 81)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -405,6 +414,7 @@ handoff::in_each_handoff! {
     two_hundred_clients_by_threads,
     two_hundred_clients_by_one_poller_thread,
     an_idle_stack_sleeps,
+    ports_of_dropped_sockets_are_free_at_once,
     nobody_listens,
     the_first_address_that_answers_wins,
     shutdown_ends_what_was_blocked_and_refuses_what_comes,
