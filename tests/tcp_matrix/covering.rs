@@ -23,12 +23,32 @@ pub(crate) fn pairwise(levels: &[usize]) -> Vec<Vec<usize>> {
     rows
 }
 
-/// Every combination.
-pub(crate) fn product(levels: &[usize]) -> Vec<Vec<usize>> {
-    levels.iter().fold(vec![Vec::new()], |rows, &count| {
-        let longer = |row: Vec<usize>| (0..count).map(move |level| [row.clone(), vec![level]].concat());
-        rows.into_iter().flat_map(longer).collect()
-    })
+/// How many combinations there are.
+pub(crate) fn combinations(levels: &[usize]) -> usize {
+    levels.iter().product()
+}
+
+/// Part `part` of `parts` of all combinations: every one is in one part, and each part is spread over all of them, so that a few parts already say something about
+/// the whole.
+pub(crate) fn part_of_product(levels: &[usize], part: usize, parts: usize) -> Vec<Vec<usize>> {
+    let count = combinations(levels);
+    let stride = (count * 5 / 8..).find(|&stride| greatest_common_divisor(stride, count) == 1).unwrap_or(1);
+    (count * part / parts..count * (part + 1) / parts).map(|index| combination(levels, index * stride % count)).collect()
+}
+
+/// The combination with this number, the last factor's level being its last digit.
+fn combination(levels: &[usize], number: usize) -> Vec<usize> {
+    let (mut row, mut rest) = (Vec::new(), number);
+    for &count in levels.iter().rev() {
+        row.push(rest % count);
+        rest /= count;
+    }
+    row.reverse();
+    row
+}
+
+fn greatest_common_divisor(one: usize, other: usize) -> usize {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
 }
 
 fn all_pairs(levels: &[usize]) -> BTreeSet<Pair> {
@@ -72,7 +92,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
         Ok::<(), Failed>(())
     };
-    vec![Trial::test("the_arrays_cover_every_pair", covers)]
+    let parts = || {
+        let rows: BTreeSet<Vec<usize>> = (0..7).flat_map(|part| part_of_product(&crate::goodput::LEVELS, part, 7)).collect();
+        assert_eq!(rows.len(), combinations(&crate::goodput::LEVELS), "every combination is in a part, and in one alone");
+        Ok::<(), Failed>(())
+    };
+    vec![Trial::test("the_arrays_cover_every_pair", covers), Trial::test("the_parts_make_the_product", parts)]
 }
 
 fn largest_product(levels: &[usize]) -> usize {

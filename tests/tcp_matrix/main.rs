@@ -2,7 +2,8 @@
 //!
 //! Three parts. `matrix`: a pairwise covering array over loss, bursts, reordering, duplication, lost acknowledgements, delay, rate, queue, MTU and
 //! workload, with 20 seeds for each row. `goodput`: paths without loss, where the rate has to be reached. `fairness`: two flows through one bottleneck.
-//! The whole products are behind `--ignored`. What is not asserted as a figure is kept in `table.txt`; `HOPLINE_TABLE=write` writes it anew.
+//! The whole products are behind `--ignored`, cut into parts
+//! that can be run by name (`-- --ignored product_07`). What is not asserted as a figure is kept in `table.txt`; `HOPLINE_TABLE=write` writes it anew.
 
 #[path = "../common/trace.rs"]
 mod trace;
