@@ -2,14 +2,25 @@
 
 use std::path::Path;
 
-/// Sections of other RFCs in which an endpoint finds a MUST, and the file whose tests name them.
-const SECTIONS: [(&str, &str, &[&str]); 4] = [
+/// Sections of other RFCs in which an endpoint finds something to do, and the file whose tests name them.
+const SECTIONS: [(&str, &str, &[&str]); 8] = [
     ("RFC 7323", include_str!("timestamps.rs"), &["2.2", "2.3", "2.4", "3.2", "4.1", "4.3", "5.2", "5.3", "5.4"]),
     ("RFC 5961", include_str!("blind_attacks.rs"), &["3.2", "4.2", "5.2", "7"]),
     ("RFC 6298", include_str!("retransmission.rs"), &["2.1", "2.2", "2.3", "2.4", "2.5", "5", "5.1", "5.2", "5.3", "5.4", "5.5", "5.7"]),
     ("RFC 2018", include_str!("retransmission.rs"), &["2", "3", "4", "5", "8"]),
+    ("RFC 8985", include_str!("rack_tlp.rs"), &["4", "6.1", "6.2", "6.3", "7.1", "7.2", "7.3", "7.4.1", "7.4.2", "8"]),
+    ("RFC 5682", include_str!("forward_rto.rs"), &["2.1", "3.1", "4"]),
+    ("RFC 6582", include_str!("new_reno.rs"), &["3.2", "4.1", "4.2"]),
+    ("RFC 4015", include_str!("new_reno.rs"), &["3.1", "3.4"]),
 ];
-/// RFCs whose traces stand beside the code, because they are about what a peer cannot see: the file in `src/transport/tcp/tests/` whose head names them.
+/// Steps within a section, each with a test of its own: the file, the section as it stands in a test's name, and the steps.
+const STEPS: [(&str, &str, &[&str]); 4] = [
+    (include_str!("rack_tlp.rs"), "section_6_2", &["1", "2", "3", "4", "5"]),
+    (include_str!("forward_rto.rs"), "section_2_1", &["1", "2a", "2b", "3a", "3b"]),
+    (include_str!("forward_rto.rs"), "section_3_1", &["1", "2", "2a", "3a", "3b"]),
+    (include_str!("new_reno.rs"), "rfc6582_section_3_2", &["1", "2", "3", "4"]),
+];
+/// RFCs with traces beside the code as well, of what a peer cannot see: the file in `src/transport/tcp/tests/` whose head names them.
 const BESIDE_THE_CODE: [(&str, &str); 9] = [
     ("8985", "rack.rs"),
     ("6937", "rack.rs"),
@@ -57,6 +68,15 @@ fn every_section_with_a_must_has_a_test() {
         for section in sections {
             let names = text.split(|c: char| !c.is_ascii_digit() && c != '.' && c != '§').map(|word| word.trim_end_matches('.'));
             assert!(names.into_iter().any(|word| word.strip_prefix('§') == Some(section)), "{rfc} §{section} has no test");
+        }
+    }
+}
+
+#[test]
+fn every_step_has_a_test() {
+    for (text, section, steps) in STEPS {
+        for step in steps {
+            assert!(text.contains(&format!("\nfn {section}_step_{step}_")), "{section}, step {step}");
         }
     }
 }

@@ -3,7 +3,9 @@
 //! A peer whose every byte is crafted talks to one host under virtual time ([`peer`]); what concerns programs goes through the socket interface.
 //! Where Appendix B has one number for several rows, the test covers all of them. Items about IPv6 wait for IPv6 itself.
 //!
-//! Beside them, by section, what a peer can see of the RFCs around it: [`timestamps`] (7323), [`blind_attacks`] (5961), [`retransmission`] (6298, 2018).
+//! Beside them, by section, what a peer can see of the RFCs around it: [`timestamps`] (7323), [`blind_attacks`] (5961), [`retransmission`] (6298, 2018), [`rack_tlp`]
+//! (8985), [`forward_rto`] (5682), [`new_reno`] (6582, 4015). Each of these files says at its head what of its RFC is not followed. [`coverage`] fails if a number or a
+//! section is missing.
 //!
 //! What the stack does not do, or not as written:
 //!
@@ -24,11 +26,14 @@ mod acknowledging;
 mod blind_attacks;
 mod coverage;
 mod failures;
+mod forward_rto;
 mod interface;
 mod keepalive;
+mod new_reno;
 mod opening;
 mod options;
 mod peer;
+mod rack_tlp;
 mod retransmission;
 mod timestamps;
 mod urgent;

@@ -5,10 +5,10 @@
 use hopline::device::Medium;
 use hopline::packet::Packet;
 use hopline::simulation::{Host, HostOptions};
-use hopline::socket::{TcpListener, TcpStream};
+use hopline::socket::{StreamInfo, TcpListener, TcpStream};
 use hopline::time::Instant;
 use hopline::wire::checksum::{checksum, pseudo_header};
-use hopline::wire::{Icmpv4Message, Ipv4Header, Protocol, SequenceNumber, TcpFlags, TcpHeader, TcpOptions, Timestamps};
+use hopline::wire::{Icmpv4Message, Ipv4Header, Protocol, SackBlock, SequenceNumber, TcpFlags, TcpHeader, TcpOptions, Timestamps};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -185,6 +185,41 @@ impl Trace {
         self.send(syn_ack(options));
         assert_eq!(self.sent(), ["[.] 1 ack 1"]);
         stream
+    }
+
+    /// An active connection over a path of 40 ms, at the time 40, without Nagle's algorithm, and with NewReno, whose windows are round numbers.
+    #[track_caller]
+    pub(crate) fn far_away(options: TcpOptions) -> (Trace, TcpStream) {
+        let mut trace = Trace::new();
+        let stream = trace.open_far_away(options);
+        (trace, stream)
+    }
+
+    /// The same for a host that there is.
+    #[track_caller]
+    pub(crate) fn open_far_away(&mut self, options: TcpOptions) -> TcpStream {
+        let stream = self.connect();
+        stream.set_nodelay(true).unwrap();
+        stream.set_congestion_control("newreno").unwrap();
+        self.at(40);
+        self.send(syn_ack(options));
+        assert_eq!(self.sent(), ["[.] 1 ack 1"]);
+        stream
+    }
+
+    /// An acknowledgement with these SACK blocks.
+    pub(crate) fn sack(&self, number: u32, blocks: &[(u32, u32)]) -> Seg {
+        let iss = self.iss.expect("a SYN was sent");
+        let block = |&(left, right): &(u32, u32)| SackBlock { left: iss + left, right: iss + right };
+        Seg { options: TcpOptions { sack: blocks.iter().map(block).collect(), ..TcpOptions::default() }, ..ack(number) }
+    }
+
+    /// What the stack tells of the connection now.
+    pub(crate) fn info(&mut self, stream: &TcpStream) -> StreamInfo {
+        // The first question has it told.
+        stream.info().unwrap();
+        self.host.settle();
+        stream.info().unwrap()
     }
 
     /// A passive connection of a peer with these options, its handshake complete and itself accepted.

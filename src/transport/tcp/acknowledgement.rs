@@ -92,7 +92,14 @@ impl Connection {
         self.take_window(segment, window);
         let was_fast = self.recovery.is_fast();
         let is_echo = self.take_echo(cx, segment);
-        let told = Told { advanced, is_duplicate: was_duplicate || by_sack > 0, is_repeated, report, ..self.told(segment, &progress) };
+        let told = Told {
+            advanced,
+            is_duplicate: was_duplicate || by_sack > 0,
+            is_repeated,
+            is_marked: is_echo,
+            report,
+            ..self.told(segment, &progress)
+        };
         let is_put_back = self.recover(cx, &told);
         if !was_fast && !is_echo && !is_put_back && (advanced > 0 || self.recovery.rack.reordering_seen()) {
             // RFC 3042 §2: a duplicate does not change the window; unless duplicates are what the path is like.
@@ -107,6 +114,7 @@ impl Connection {
             delivered: progress.delivered,
             is_duplicate: false,
             is_repeated: false,
+            is_marked: false,
             has_blocks: !segment.header.options.sack.is_empty(),
             report: None,
             echo: self.echo(segment),

@@ -14,6 +14,8 @@ use crate::wire::{SackBlock, SequenceNumber};
 
 /// RFC 5681 §3.2: the third duplicate acknowledgement means loss.
 const DUPLICATE_THRESHOLD: usize = 3;
+/// RFC 6582 §4.1: an acknowledgement of more segments than this tells that they had arrived before they were sent again.
+const DUPLICATE_REACH: usize = 4;
 /// R1: "SHOULD correspond to at least 3 retransmissions" (RFC 9293 §3.8.3, SHLD-10).
 const RETRANSMISSIONS_BEFORE_DOUBT: u32 = 3;
 
@@ -38,6 +40,11 @@ pub(super) struct Recovery {
     pub(super) loss_probes: LossProbes,
     /// Duplicate acknowledgements in a row.
     duplicates: usize,
+    /// "recover" of RFC 6582, one further: what fast retransmission, when it last began, or the last timeout had sent before. Without SACK, duplicates at or
+    /// below it may be of what was sent again for nothing.
+    recover: SequenceNumber,
+    /// How far the last acknowledgement that advanced went (highest_ack - prev_highest_ack of RFC 6582 §4.1).
+    last_advance: usize,
     /// One segment may go whatever the congestion window says.
     forced: bool,
     /// Timeouts in a row.
@@ -83,6 +90,8 @@ pub(super) struct Told {
     pub(super) is_repeated: bool,
     /// It had SACK blocks.
     pub(super) has_blocks: bool,
+    /// It echoed a mark of congestion (RFC 3168 §6.1.2).
+    pub(super) is_marked: bool,
     /// What it says was received twice (RFC 2883).
     pub(super) report: Option<SackBlock>,
     /// Our timestamp that it echoes.
@@ -109,6 +118,8 @@ impl Recovery {
             rack: Rack::new(initial),
             loss_probes: LossProbes::default(),
             duplicates: 0,
+            recover: initial,
+            last_advance: 0,
             forced: false,
             timeouts: 0,
             retransmitted: 0,
@@ -233,6 +244,14 @@ impl Recovery {
         self.restarts_timer = true;
     }
 
+    /// "recover" follows what is acknowledged, lest it seem to lie ahead once the numbers have gone half way round.
+    fn note_advance(&mut self, told: &Told) {
+        self.last_advance = told.advanced;
+        if told.unacknowledged.after(self.recover) {
+            self.recover = told.unacknowledged - 1;
+        }
+    }
+
     /// What RFC 6582 §3.2 step 3 deflates by: segments that a partial acknowledgement covers no longer count as having left the network, but for one. Gives the
     /// bytes that are news: RFC 9937 §6.2 counts "the change in SND.UNA minus one SMSS for each preceding duplicate".
     fn deflate(&mut self, advanced: usize, segment_size: usize) -> usize {
@@ -248,6 +267,9 @@ impl Connection {
     /// not grow (RFC 4015 §3.4).
     pub(super) fn recover(&mut self, cx: &mut Context<'_>, told: &Told) -> bool {
         let delivered = self.count_delivered(cx.now, told);
+        if let Some(episode) = self.recovery.episode.as_mut() {
+            episode.is_marked |= told.is_marked;
+        }
         let is_spurious = self.take_report(told) || self.is_recovery_spurious(told);
         if is_spurious {
             self.undo(cx);
@@ -273,6 +295,7 @@ impl Connection {
         if told.advanced > 0 {
             let news = self.recovery.deflate(told.advanced, size);
             delivered = if self.agreement.sack { delivered } else { news };
+            self.recovery.note_advance(told);
             self.recovery.timeouts = 0;
             self.recovery.stalled_since = now;
             self.recovery.restarts_timer = true;
@@ -318,7 +341,9 @@ impl Connection {
             self.round_trip.timeout_was_spurious();
             self.send.last_sent = cx.now;
         }
-        if episode.before.window() > self.congestion.window() && episode.before.name() == self.congestion.name() {
+        // RFC 4015 §3.4: "In that case, the TCP sender MUST refrain from reversing congestion control state".
+        let is_reversed = !episode.is_marked && episode.before.name() == self.congestion.name();
+        if is_reversed && episode.before.window() > self.congestion.window() {
             self.congestion = episode.before;
             self.congestion.set_segment_size(self.send.segment_size);
         }
@@ -348,18 +373,30 @@ impl Connection {
     /// Says how many numbers were found lost: by RACK where there is SACK (RFC 8985 §4), else by the third duplicate, or by a partial acknowledgement,
     /// which says that the next segment is lost as well (RFC 6582 §3.2 step 3).
     fn find_losses(&mut self, now: Instant, told: &Told) -> usize {
-        let size = self.send.segment_size;
         let found = if self.agreement.sack {
             self.judge_by_time(now)
         } else if self.recovery.is_fast() && told.advanced > 0 {
             self.next_is_lost()
         } else if self.recovery.phase == Phase::Open && self.recovery.duplicates >= DUPLICATE_THRESHOLD {
-            self.send.scoreboard.first_is_lost(size)
+            self.third_duplicate()
         } else {
             0
         };
         self.note_lost(found);
         found
+    }
+
+    /// RFC 6582 §3.2 step 2: three duplicates mean loss if they acknowledge "more than recover"; else only if the acknowledgement before them was not that of
+    /// several segments at once, for then they answer what was sent again for nothing (§4.1). Those are counted no further than limited transmit needs (RFC 3042).
+    fn third_duplicate(&mut self) -> usize {
+        let size = self.send.segment_size;
+        let is_beyond = self.send.unacknowledged.after(self.recovery.recover);
+        let is_hole = self.congestion.window() > size && self.recovery.last_advance <= DUPLICATE_REACH * size;
+        if is_beyond || is_hole {
+            return self.send.scoreboard.first_is_lost(size);
+        }
+        self.recovery.duplicates = DUPLICATE_THRESHOLD - 1;
+        0
     }
 
     /// "retransmit the first unacknowledged segment", whatever the rate.
@@ -402,6 +439,7 @@ impl Connection {
         let flight = outstanding.saturating_sub(self.recovery.left_network(self.send.segment_size));
         let episode = Episode::fast(self.congestion.snapshot(), flight);
         self.recovery.begin(Phase::Fast(self.send.next), episode);
+        self.recovery.recover = self.send.next;
         self.recovery.resent_bytes = 0;
         self.congestion_is_told(cx.now, flight);
     }
@@ -463,6 +501,7 @@ impl Connection {
         self.ecn.note_reduced(self.send.next);
         self.lose_on_timeout(cx.now);
         self.recovery.phase = Phase::Timeout(self.send.next);
+        self.recovery.recover = self.send.next;
         self.recovery.duplicates = 0;
         self.recovery.judges_at = None;
         self.recovery.force_one();

@@ -52,6 +52,8 @@ pub(super) struct Episode {
     pub(super) rate: Option<RateReduction>,
     /// It began with a timeout.
     pub(super) is_timeout: bool,
+    /// The peer has echoed marks of congestion since: congestion control stays as it is, whatever became of the loss (RFC 4015 §3.1 step 9).
+    pub(super) is_marked: bool,
     /// It is over, and forgotten once more than this is acknowledged.
     pub(super) ends_behind: Option<SequenceNumber>,
     eifel: Eifel,
@@ -69,6 +71,7 @@ impl Episode {
             before,
             rate: Some(RateReduction::new(flight)),
             is_timeout: false,
+            is_marked: false,
             ends_behind: None,
             eifel: Eifel::Begun,
             forward: None,
