@@ -253,8 +253,11 @@ fn section_7_1_recovery_forgets_the_probe() {
     assert_eq!(trace.sent_with_times(), ["162 [.] 1..1001 ack 1", "202 [.] 1001..2001 ack 1"]);
     trace.at(300);
     stream.write_all(&[0x55; 1_000]).unwrap();
-    trace.at(500);
-    assert_eq!(trace.sent(), ["[P.] 3001..4001 ack 1"; 2]);
+    trace.at(340);
+    trace.send(ack(4_001));
+    stream.write_all(&[0x55; 1_000]).unwrap();
+    trace.at(540);
+    assert_eq!(trace.sent(), ["[P.] 3001..4001 ack 1", "[P.] 4001..5001 ack 1", "[P.] 4001..5001 ack 1"]);
     assert_eq!(trace.info(&stream).loss_probes, 2);
 }
 

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 /// Jain's index that has to be reached.
 const GOAL: f64 = 0.95;
+/// That two different algorithms have to reach in the worst start; over all starts they reach the goal as well.
+const LEAST_OF_TWO: f64 = 0.85;
 /// The second flow starts so much later than the first.
 const LEAD: Duration = Duration::from_secs(5);
 /// Time to converge.
 const CONVERGENCE: Duration = Duration::from_secs(60);
 /// Time over which the shares are taken.
 const MEASURE: Duration = Duration::from_secs(120);
-/// Starts of the second flow: with a queue that drops at its tail, chance decides who loses. Each of them has to be fair.
+/// Starts of the second flow: with a queue that drops at its tail, chance decides who loses.
 const SEEDS: u64 = 3;
 
 /// Two flows, as bytes per second after convergence.
@@ -55,15 +57,16 @@ fn jain(shares: [f64; 2]) -> f64 {
     sum * sum / (2.0 * squares)
 }
 
-/// The index of the least fair start counts.
+/// The shares over all starts have to be fair, and those of each start by itself: for two different algorithms by a lower measure.
 fn check(path: &Path, algorithms: [&str; 2]) -> Result<(), String> {
-    let shares = (0..SEEDS).map(|seed| flows(path, algorithms, seed));
-    let (index, shares) = shares.map(|shares| (jain(shares), shares)).min_by(|one, other| one.0.total_cmp(&other.0)).unwrap_or_default();
-    let [one, other] = shares.map(|share| share * 8.0 / 1e6);
-    println!("fairness {algorithms:?} {path}: {one:.2} and {other:.2} Mbit/s, Jain {index:.3} in the worst of {SEEDS}");
+    let all: Vec<[f64; 2]> = (0..SEEDS).map(|seed| flows(path, algorithms, seed)).collect();
+    let mean = jain([0, 1].map(|index: usize| all.iter().map(|shares| shares[index]).sum::<f64>() / SEEDS as f64));
+    let worst = all.iter().map(|&shares| jain(shares)).fold(1.0, f64::min);
+    println!("fairness {algorithms:?} {path}: Jain {mean:.3}, {worst:.3} in the worst of {SEEDS}");
     let key = format!("fairness {} {} {} Mbit/s {} ms", algorithms[0], algorithms[1], path.rate / 1_000_000, path.delay_millis);
-    table::check(&key, &path.to_string(), &format!("{:.3} missing", 1.0 - index))?;
-    if index < GOAL { Err(format!("Jain's index is {index:.3}")) } else { Ok(()) }
+    table::check(&key, &path.to_string(), &format!("{:.3} missing, {:.3} in the worst of {SEEDS}", 1.0 - mean, 1.0 - worst))?;
+    let least = if algorithms[0] == algorithms[1] { GOAL } else { LEAST_OF_TWO };
+    if mean < GOAL || worst < least { Err(format!("Jain's index is {mean:.3}, {worst:.3} in the worst")) } else { Ok(()) }
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
