@@ -239,6 +239,8 @@ pub struct TcpConfig {
     pub timestamps: bool,
     /// Whether to offer window scaling (RFC 7323 §2).
     pub window_scaling: bool,
+    /// Whether to probe for the loss of the last segments, two round trips after them (TLP, RFC 8985 §7).
+    pub loss_probes: bool,
     /// Segments in the first window (RFC 6928).
     pub initial_window_segments: u32,
     /// How long a congestion window that is not used is believed; then it is halved (RFC 7661 §4.4.3 and §5: at most five minutes).
@@ -320,6 +322,7 @@ impl Default for TcpConfig {
             challenge_ack_interval: Duration::from_millis(500),
             timestamps: true,
             window_scaling: true,
+            loss_probes: true,
             initial_window_segments: 10,
             congestion_window_validity: Duration::from_secs(300),
             ephemeral_ports: (32_768, 60_999),

@@ -213,6 +213,8 @@ drop_reasons! {
     OutOfWindow => "outside the window",
     /// A TCP segment that RFC 5961 or RFC 5927 does not believe.
     Suspicious => "failed a blind-attack check",
+    /// A reset for a connection in TIME-WAIT, which it does not end (RFC 1337 §3): the peer's end is gone already, and something came there late.
+    LateReset => "reset in TIME-WAIT",
     /// PAWS: an old timestamp (RFC 7323 §5).
     OldTimestamp => "old timestamp (PAWS)",
     /// The memory bound for out-of-order data is reached.

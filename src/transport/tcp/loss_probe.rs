@@ -77,7 +77,7 @@ impl Connection {
     /// §7.2: how long to wait for a probe, if one may be sent: never during recovery, nor while SACK tells of holes, which the reordering timer watches.
     pub(super) fn probe_interval(&self) -> Option<Duration> {
         let is_quiet = self.recovery.is_open() && self.send.scoreboard.delivered() == 0 && self.state.is_synchronized();
-        if !self.agreement.sack || !is_quiet || !self.recovery.loss_probes.is_allowed() {
+        if !self.agreement.loss_probes || !is_quiet || !self.recovery.loss_probes.is_allowed() {
             return None;
         }
         let smoothed = self.round_trip.smoothed()?;

@@ -23,6 +23,8 @@ pub(super) struct Agreement {
     pub(super) timestamps: bool,
     /// Whether SACK is in use.
     pub(super) sack: bool,
+    /// Whether lost tails are probed for, which needs SACK (RFC 8985 §7).
+    pub(super) loss_probes: bool,
     /// Bytes of payload, options included, that the peer takes.
     pub(super) peer_segment_size: usize,
 }
@@ -36,6 +38,7 @@ impl Agreement {
                 .then(|| (shift_for(receive_buffer.max(config.receive_buffer).max(config.receive_buffer_maximum)), 0)),
             timestamps: config.timestamps,
             sack: true,
+            loss_probes: config.loss_probes,
             peer_segment_size: default_segment_size(peer),
         }
     }
@@ -45,6 +48,7 @@ impl Agreement {
         self.window_scale = self.window_scale.zip(peer.window_scale).map(|((own, _), peer)| (own, peer.min(MAXIMUM_SHIFT)));
         self.timestamps &= peer.timestamps.is_some();
         self.sack &= peer.sack_permitted;
+        self.loss_probes &= self.sack;
         if let Some(size) = peer.maximum_segment_size {
             self.peer_segment_size = usize::from(size).max(LOWEST_SEGMENT_SIZE);
         }

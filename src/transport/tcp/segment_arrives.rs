@@ -209,7 +209,7 @@ impl Connection {
     /// looked at before ([`Connection::may_be_reused_by`]), any other is challenged.
     fn arrives_in_time_wait(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
         if segment.has(TcpFlags::RST) {
-            return drop_because(DropReason::Suspicious);
+            return drop_because(DropReason::LateReset);
         }
         if segment.has(TcpFlags::SYN) {
             self.challenge(cx);

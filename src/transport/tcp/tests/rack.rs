@@ -103,6 +103,16 @@ fn rfc8985_7_2_the_probe_waits_two_round_trips_and_for_a_single_segments_acknowl
 }
 
 #[test]
+fn rfc8985_7_2_no_probe_without_sack_or_against_the_configuration() {
+    let mut off = Trace::established_with(TcpConfig { loss_probes: false, ..TcpConfig::default() }, with_sack());
+    for trace in [&mut off, &mut Trace::established_with(TcpConfig::default(), plain())] {
+        trace.write(1_000);
+        trace.at(10_000);
+        assert_eq!((trace.host.counters.transport.loss_probes.get(), timeouts(trace) > 0), (0, true));
+    }
+}
+
+#[test]
 fn rfc8985_7_2_the_probe_is_no_later_than_the_timeout() {
     let mut trace = far_away(with_sack());
     (0..100).for_each(|_| trace.connection.round_trip.sample(Duration::from_millis(400), Instant::ZERO));
