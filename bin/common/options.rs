@@ -48,7 +48,7 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "SPEC")]
     pub(crate) log: Option<String>,
     /// How packets pass from layer to layer
-    #[arg(long, value_name = "MODE", default_value = "queue")]
+    #[arg(long, value_name = "MODE", default_value = "combining")]
     pub(crate) handoff: HandoffMode,
     #[command(flatten)]
     pub(crate) impairments: LabImpairments,
@@ -84,9 +84,9 @@ pub(crate) enum Switch {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HandoffMode {
     /// Over bounded channels, a thread for each layer.
-    #[default]
     Queue,
     /// Whoever brings a packet runs the next layer at once, if nobody else does.
+    #[default]
     Combining,
 }
 

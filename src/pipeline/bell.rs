@@ -9,7 +9,8 @@ use std::time::Instant;
 
 /// How often a thread yields the processor before it sleeps. Often the next message is made meanwhile, by the thread that was let go first: then
 /// nobody has to sleep and be woken, the dearest part of a hop. Spinning instead costs more than it gains on few processors: measured on two,
-/// a 1-byte round trip takes 73 µs without, 51 µs with four yields, and 67 µs with 128 pauses before them.
+/// a 1-byte round trip takes 73 µs without, 51 µs with four yields, and 67 µs with 128 pauses before them. By combining, where bulk alone comes to a
+/// layer's own thread, they bring a tenth more into the stack in 1500-byte frames, and a tenth more out of it in super-segments.
 const YIELDS: usize = 4;
 
 /// The bell of one thread.
@@ -41,11 +42,8 @@ impl Bell {
 
     /// Waits until `look` finds something, or until `deadline`. Only ever called by one thread.
     pub(crate) fn wait<T>(&self, deadline: Option<Instant>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        for _ in 0..YIELDS {
-            std::thread::yield_now();
-            if let Some(found) = look() {
-                return Some(found);
-            }
+        if let Some(found) = after_a_yield(&mut look) {
+            return Some(found);
         }
         loop {
             self.prepare_to_sleep();
@@ -58,18 +56,32 @@ impl Bell {
         }
     }
 
+    /// Looks a few times before a [`Bell::sleep`], letting others go first: true if there was a call meanwhile, or `has_work` says so. Only ever called by
+    /// one thread.
+    pub(crate) fn linger(&self, has_work: impl Fn() -> bool) -> bool {
+        let found = after_a_yield(|| (self.called.load(Ordering::Relaxed) || has_work()).then_some(())).is_some();
+        if found {
+            self.answer();
+        }
+        found
+    }
+
     /// Sleeps until somebody rings or calls, or until `deadline`; not at all if there was a call meanwhile, or `has_work` says so: then this is false. Only
     /// ever called by one thread.
-    pub(crate) fn sleep(&self, deadline: Option<Instant>, has_work: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn sleep(&self, deadline: Option<Instant>, has_work: impl Fn() -> bool) -> bool {
         self.prepare_to_sleep();
-        let sleeps = !self.called.swap(false, Ordering::SeqCst) && !has_work() && !is_over(deadline);
+        let sleeps = !self.answer() && !has_work() && !is_over(deadline);
         if sleeps {
             park(deadline);
-            // Whoever called before this has done so before what follows, which looks at everything.
-            self.called.swap(false, Ordering::SeqCst);
+            self.answer();
         }
         self.stay_awake();
         sleeps
+    }
+
+    /// Whether there was a call. Whoever called before this has done so before what follows, which looks at everything.
+    fn answer(&self) -> bool {
+        self.called.swap(false, Ordering::SeqCst)
     }
 
     /// Says that the current thread is about to sleep. It has to look once more: what was made without a look at this flag was made before, and is
@@ -83,6 +95,14 @@ impl Bell {
     fn stay_awake(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
+}
+
+/// What `look` finds after one of a few yields.
+fn after_a_yield<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..YIELDS).find_map(|_| {
+        std::thread::yield_now();
+        look()
+    })
 }
 
 fn is_over(deadline: Option<Instant>) -> bool {

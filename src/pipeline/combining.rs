@@ -13,6 +13,9 @@
 //! 4. Only a layer's own thread ever waits for its lock, and then it holds nothing. It sleeps until the deadline that the layer had when it went to
 //!    sleep; a run that brings an earlier one calls it, and so does one that has more to do than its quota.
 //!
+//! 5. What is more than a little is left to the layer's own thread: so many bytes at once as are bulk, what is beyond a caller's quota, and what a program's
+//!    thread brings time and again without a [rest].
+//!
 //! A panic inside a layer ends at the run, whoever's thread that is; the stack fails as if it had been in the layer's own.
 
 use super::handoff::Attendant;
@@ -32,6 +35,9 @@ use std::time::Instant;
 
 /// Messages that a program's thread handles in one layer before it leaves the rest to the layer's thread: a call must not last as long as others send.
 const PROGRAM_QUOTA: usize = 8;
+/// Runs of a program's thread from one rest to the next: who goes on and on without waiting for anything, as a flood of datagrams does, leaves the rest of them to
+/// the layer's own thread, which takes many at once. (Measured: without this, datagrams of 64 bytes leave one by one, at a third of the rate.)
+const PROGRAM_RUNS: usize = 4;
 /// Layers visited in a row before what is left is left to their threads.
 const VISITS: usize = 16;
 
@@ -41,6 +47,8 @@ thread_local! {
     static INSIDE: Cell<Option<Inside>> = const { Cell::new(None) };
     /// How many messages this thread handles at once for others.
     static QUOTA: Cell<usize> = const { Cell::new(PROGRAM_QUOTA) };
+    /// How often it may still run what it brings; without a number as often as it likes.
+    static RUNS_LEFT: Cell<Option<usize>> = const { Cell::new(Some(PROGRAM_RUNS)) };
 }
 
 #[derive(Copy, Clone)]
@@ -69,9 +77,28 @@ impl Due {
     }
 }
 
-/// From now on the current thread, which is one of the pipeline's, handles as many messages at once as a layer's own thread.
+/// From now on the current thread, which is one of the pipeline's, handles as many messages at once as a layer's own thread, whenever it brings some.
 pub(crate) fn set_quota(messages: usize) {
     QUOTA.set(messages);
+    RUNS_LEFT.set(None);
+}
+
+/// The current thread has found nothing to do, and is about to wait: a rest, after which it runs again what it brings.
+pub(crate) fn rest() {
+    if RUNS_LEFT.get().is_some() {
+        RUNS_LEFT.set(Some(PROGRAM_RUNS));
+    }
+}
+
+/// Whether the current thread runs what it brings now.
+fn may_run() -> bool {
+    match RUNS_LEFT.get() {
+        None => true,
+        Some(left) => {
+            RUNS_LEFT.set(Some(left.saturating_sub(1)));
+            left > 0
+        }
+    }
 }
 
 /// The layers of one stack, the one at the device first.
@@ -204,7 +231,8 @@ impl Attendant for Attention {
             }
             // In the run of another stack's layer: nothing may be run here.
             Some(_) => self.works.upgrade().iter().for_each(|works| works.call(self.index)),
-            None => self.works.upgrade().iter().for_each(|works| works.carry(Due::default().add(self.index))),
+            None if may_run() => self.works.upgrade().iter().for_each(|works| works.carry(Due::default().add(self.index))),
+            None => self.works.upgrade().iter().for_each(|works| works.call(self.index)),
         }
     }
 }
@@ -237,14 +265,23 @@ where
                 return bench.looper.take().map(|looper| (looper, sound));
             }
             let outcome = self.run(&mut bench, QUOTA.get());
-            let until = bench.arm();
+            let (until, had_messages) = (bench.arm(), outcome.messages > 0);
             drop(bench);
             // Also what was pushed by those who found the lock taken, before anything else is visited.
             let due = self.finish(outcome).and(self.visit(QUOTA.get()));
             works.carry(due);
-            self.windows.pass(Window::Sleeping);
-            was_woken = self.entry.bell().sleep(until, || !self.entry.is_empty());
+            was_woken = !(had_messages && self.lingers()) && self.sleep(until);
         }
+    }
+
+    /// Whether messages come that follow those of the last run: where they are left to the layer's thread, they often do.
+    fn lingers(&self) -> bool {
+        self.entry.bell().linger(|| !self.entry.is_empty())
+    }
+
+    fn sleep(&self, until: Option<Instant>) -> bool {
+        self.windows.pass(Window::Sleeping);
+        self.entry.bell().sleep(until, || !self.entry.is_empty())
     }
 
     /// One run under the lock, whoever's thread this is.

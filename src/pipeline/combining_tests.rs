@@ -144,8 +144,15 @@ struct Line {
 
 impl Line {
     fn start(places: usize, at: &'static [Window]) -> Line {
+        let (mut line, stations) = Line::build(places, at);
+        line.threads = stations.into_iter().map(|station| line.spawn(station)).collect();
+        line
+    }
+
+    /// Without their threads.
+    fn build(places: usize, at: &'static [Window]) -> (Line, Vec<Arc<Station<PassOn, (), Wide>>>) {
         let (entries, inboxes): (Vec<_>, Vec<_>) = (0..LAYERS).map(|_| inbox(0, places)).unzip();
-        let mut line = Line {
+        let line = Line {
             works: Arc::default(),
             entries,
             counters: Arc::default(),
@@ -167,8 +174,7 @@ impl Line {
             })
             .collect();
         line.works.open(stations.iter().map(|station| station.clone() as Arc<dyn Visit>).collect());
-        line.threads = stations.into_iter().map(|station| line.spawn(station)).collect();
-        line
+        (line, stations)
     }
 
     fn spawn(&self, station: Arc<Station<PassOn, (), Wide>>) -> thread::JoinHandle<bool> {
@@ -225,6 +231,7 @@ impl Line {
             );
             thread::yield_now();
         }
+        rest();
     }
 
     /// Ends the threads, which do not take long for it.
@@ -257,7 +264,14 @@ fn under_load(places: usize, at: &'static [Window]) {
             let line = &line;
             move || {
                 let message = |number| if from % 2 == 0 { Test::Up { from, number } } else { Test::Down { from, number } };
-                (0..EACH).filter(|&number| line.send(message(number))).count() as u64
+                // Some rest each time, so that they go on running the layers; the others soon leave that to the layers' threads.
+                let send = |number| {
+                    if from < 2 {
+                        rest();
+                    }
+                    line.send(message(number))
+                };
+                (0..EACH).filter(|&number| send(number)).count() as u64
             }
         };
         let senders: Vec<_> = (0..SENDERS).map(|from| scope.spawn(send(from))).collect();
@@ -336,6 +350,20 @@ fn more_than_a_quota_is_left_to_the_layers_thread() {
     line.entries[0].ring();
     line.wait_for(500);
     assert_eq!(line.up.reordered.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn who_never_rests_leaves_it_to_the_layers_thread_and_who_rests_runs_it() {
+    // Nobody but this thread runs anything.
+    let (line, _stations) = Line::build(64, &[]);
+    let runs = PROGRAM_RUNS as u64;
+    for number in 0..2 * runs {
+        assert!(line.send(Test::Up { from: 0, number }));
+        assert_eq!(line.arrived(), (number + 1).min(runs));
+    }
+    rest();
+    assert!(line.send(Test::Up { from: 0, number: 2 * runs }));
+    assert_eq!(line.arrived(), 2 * runs + 1);
 }
 
 #[test]

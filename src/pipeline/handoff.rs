@@ -9,10 +9,10 @@
 #[non_exhaustive]
 pub enum Handoff {
     /// Over bounded channels, a thread for each layer: the reference.
-    #[default]
     Queue,
     /// Over the same channels, but whoever brings a message runs an idle layer at once; the layer's own thread has the timers, and what is more than a
-    /// little. A round trip wakes no thread but the program's.
+    /// little. A round trip wakes no thread but the receive thread and the program's.
+    #[default]
     Combining,
 }
 

@@ -32,5 +32,6 @@ pub use handoff::Handoff;
 pub use hop::Hop;
 
 pub(crate) use clock::RealClock;
+pub(crate) use combining::rest;
 pub(crate) use health::{Health, Status};
 pub(crate) use threads::{Inboxes, Pipeline, Plan};

@@ -5,6 +5,7 @@
 
 use super::datagram::DatagramHandle;
 use super::{IcmpSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
+use crate::pipeline::rest;
 use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpShared, Watch, Watcher, Watches};
 use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
@@ -261,6 +262,7 @@ impl Core {
 
     /// Sleeps until signalled; false once `deadline` has passed.
     fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
+        rest();
         match deadline {
             None => {
                 self.ready.wait(state);

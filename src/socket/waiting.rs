@@ -3,6 +3,7 @@
 //! Owns non-blocking mode and timeouts, and the one loop in which program threads wait.
 
 use super::backend::Backend;
+use crate::pipeline::rest;
 use crate::transport::shared::Wakeup;
 use parking_lot::Mutex;
 use std::io;
@@ -61,6 +62,7 @@ impl Wait<'_> {
             if let Some(error) = self.backend.unavailable(waited) {
                 return Err(error);
             }
+            rest();
             let left = self.patience.left()?;
             waited = true;
             match self.side {
