@@ -130,6 +130,8 @@ impl Windows for Wide {
     }
 }
 
+type Stations = Vec<Arc<Station<PassOn, (), Wide>>>;
+
 /// Three layers with their threads.
 struct Line {
     works: Arc<Works>,
@@ -150,7 +152,7 @@ impl Line {
     }
 
     /// Without their threads.
-    fn build(places: usize, at: &'static [Window]) -> (Line, Vec<Arc<Station<PassOn, (), Wide>>>) {
+    fn build(places: usize, at: &'static [Window]) -> (Line, Stations) {
         let (entries, inboxes): (Vec<_>, Vec<_>) = (0..LAYERS).map(|_| inbox(0, places)).unzip();
         let line = Line {
             works: Arc::default(),
