@@ -115,3 +115,52 @@ fn park(deadline: Option<Instant>) {
         None => std::thread::park(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    /// Nothing here sleeps this long, unless it overslept.
+    fn patience() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(20))
+    }
+
+    /// A look that finds nothing, and right after it somebody makes what it looked for, and rings: whichever look that is.
+    #[test]
+    fn what_is_made_after_any_look_is_found() {
+        for made_after in 0..=2 * YIELDS {
+            let (bell, looks) = (Bell::default(), Cell::new(0));
+            let look = || {
+                looks.set(looks.get() + 1);
+                if looks.get() == made_after {
+                    bell.ring();
+                }
+                (looks.get() > made_after).then_some(())
+            };
+            assert!(bell.wait(patience(), look).is_some(), "made after look {made_after}");
+        }
+    }
+
+    #[test]
+    fn who_is_rung_or_called_before_or_during_the_last_look_does_not_oversleep() {
+        let bell = Bell::default();
+        bell.ring();
+        assert!(!bell.sleep(patience(), || true), "there is work");
+        bell.call();
+        assert!(!bell.sleep(patience(), || false), "there was a call");
+        let deadline = patience();
+        let ring = || {
+            bell.ring();
+            false
+        };
+        assert!(bell.sleep(deadline, ring) && !is_over(deadline), "the ring ends the sleep");
+        let call = || {
+            bell.call();
+            false
+        };
+        assert!(bell.sleep(deadline, call) && !is_over(deadline), "so does the call");
+        assert!(!bell.linger(|| false) && bell.linger(|| true));
+    }
+}

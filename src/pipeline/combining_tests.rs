@@ -369,6 +369,16 @@ fn who_never_rests_leaves_it_to_the_layers_thread_and_who_rests_runs_it() {
 }
 
 #[test]
+fn the_layers_thread_takes_what_is_left_to_it() {
+    let line = Line::start(64, &[]);
+    let count = 2 * PROGRAM_RUNS as u64;
+    for round in 1..=1_000 {
+        assert!((0..count).all(|number| line.send(Test::Up { from: 0, number })));
+        line.wait_for(round * count);
+    }
+}
+
+#[test]
 fn a_panic_ends_at_the_run_and_the_stack_has_failed() {
     let mut line = Line::start(8, &[]);
     assert!(line.send(Test::Panic), "the sender's thread goes on");
