@@ -3,7 +3,7 @@
 //! Owns one flag and one parked thread. The channel's own way to wait would wake at the first message of a batch.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -13,9 +13,18 @@ use std::time::Instant;
 /// layer's own thread, they bring a tenth more into the stack in 1500-byte frames, and a tenth more out of it in super-segments.
 const YIELDS: usize = 4;
 
+/// How often a thread looks, without letting others go first, before it yields: where a message follows at once, from another processor, even a yield is dear.
+const LOOKS: usize = 64;
+/// At most so many waits go by without such looks after some that were in vain, each time twice as many: there is nobody on another processor, or nothing on
+/// its way.
+const WAITS_WITHOUT: usize = 16;
+
 /// The bell of one thread.
 #[derive(Default)]
 pub(crate) struct Bell {
+    /// Waits that go by without looks at once, and how many the last failure cost.
+    without_looks: AtomicUsize,
+    penalty: AtomicUsize,
     asleep: AtomicBool,
     called: AtomicBool,
     sleeper: OnceLock<Thread>,
@@ -42,7 +51,7 @@ impl Bell {
 
     /// Waits until `look` finds something, or until `deadline`. Only ever called by one thread.
     pub(crate) fn wait<T>(&self, deadline: Option<Instant>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        if let Some(found) = after_a_yield(&mut look) {
+        if let Some(found) = self.at_once(&mut look).or_else(|| after_a_yield(&mut look)) {
             return Some(found);
         }
         loop {
@@ -54,6 +63,23 @@ impl Bell {
             }
             park(deadline);
         }
+    }
+
+    /// What `look` finds at once, if that is worth trying.
+    fn at_once<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        let without = self.without_looks.load(Ordering::Relaxed);
+        if without > 0 {
+            self.without_looks.store(without - 1, Ordering::Relaxed);
+            return None;
+        }
+        let found = (0..LOOKS).find_map(|_| {
+            std::hint::spin_loop();
+            look()
+        });
+        let penalty = if found.is_some() { 0 } else { (2 * self.penalty.load(Ordering::Relaxed)).clamp(1, WAITS_WITHOUT) };
+        self.penalty.store(penalty, Ordering::Relaxed);
+        self.without_looks.store(penalty, Ordering::Relaxed);
+        found
     }
 
     /// Looks a few times before a [`Bell::sleep`], letting others go first: true if there was a call meanwhile, or `has_work` says so. Only ever called by
@@ -130,7 +156,8 @@ mod tests {
     /// A look that finds nothing, and right after it somebody makes what it looked for, and rings: whichever look that is.
     #[test]
     fn what_is_made_after_any_look_is_found() {
-        for made_after in 0..=2 * YIELDS {
+        let looks_before_sleep = LOOKS + YIELDS + 1;
+        for made_after in 0..=looks_before_sleep {
             let (bell, looks) = (Bell::default(), Cell::new(0));
             let look = || {
                 looks.set(looks.get() + 1);
