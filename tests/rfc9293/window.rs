@@ -194,9 +194,9 @@ fn read_all_until_error(stream: &mut hopline::socket::TcpStream, kind: ErrorKind
     }
 }
 
-/// SHLD-31, SHLD-16 and the like are in the window tests above; this one is about data that comes while the window is closed.
+/// "A TCP receiver SHOULD NOT shrink the window, i.e., move the right window edge to the left."
 #[test]
-fn shld_14_the_right_edge_never_goes_back() {
+fn shld_not_14_the_right_edge_goes_back() {
     let mut trace = Trace::with(small_buffer);
     let mut stream = trace.open_to(plain());
     let mut edge = 0;
