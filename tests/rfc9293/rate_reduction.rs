@@ -61,7 +61,9 @@ fn section_3_proportional_rate_reduction() {
 #[test]
 fn section_3_the_window_in_the_end() {
     let (mut trace, stream, una) = twenty_in_flight();
-    (2..=20).for_each(|last| drop(report(&mut trace, una, 1, last)));
+    for last in 2..=20 {
+        report(&mut trace, una, 1, last);
+    }
     trace.at(160);
     let highest = trace.info(&stream).in_flight as u32 + una;
     trace.send(ack(highest));
@@ -83,7 +85,9 @@ fn section_3_conservative_reduction_bound() {
 #[test]
 fn section_3_slow_start_reduction_bound() {
     let (mut trace, _stream, una) = twenty_in_flight();
-    (16..=20).for_each(|last| drop(report(&mut trace, una, 15, last)));
+    for last in 16..=20 {
+        report(&mut trace, una, 15, last);
+    }
     trace.at(160);
     let mut number = una;
     let mut sent = Vec::new();
@@ -99,7 +103,9 @@ fn section_3_slow_start_reduction_bound() {
 #[test]
 fn section_3_the_bound_ends_at_the_threshold() {
     let (mut trace, stream, una) = twenty_in_flight();
-    (8..=20).for_each(|last| drop(report(&mut trace, una, 7, last)));
+    for last in 8..=20 {
+        report(&mut trace, una, 7, last);
+    }
     trace.at(160);
     for segment in 1..=6 {
         trace.send(trace.sack(una + segment * 1_000, &[(una + 7_000, una + 20_000)]));
@@ -117,7 +123,9 @@ fn section_4_a_stall_of_the_program_is_banked() {
     stream.write_all(&pattern(0, 10_000)).unwrap();
     assert_eq!(trace.sent().len(), 10);
     trace.at(80);
-    (2..=8).for_each(|last| drop(report(&mut trace, 1, 1, last)));
+    for last in 2..=8 {
+        report(&mut trace, 1, 1, last);
+    }
     stream.write_all(&pattern(10_000, 20_000)).unwrap();
     let late = trace.sent().len();
     let (again, new) = report(&mut trace, 1, 1, 9);
