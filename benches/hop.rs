@@ -2,7 +2,7 @@
 //!
 //! Each measurement goes there and back: into the hop's inbox and out at a channel. `asleep`: the thread behind has gone to sleep before each packet, so that it
 //! has to be woken: both are parked. `at_once`: the next packet follows as soon as the last is back; a bare channel's threads spin meanwhile and never sleep, a
-//! layer's looks less often in vain, yields, and sleeps sooner. `busy`: given for one packet of many on their way, nobody waits: both are busy.
+//! layer's yields a few times and does. `busy`: given for one packet of many on their way, nobody waits: both are busy.
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use crossbeam_channel::{Receiver, Sender, bounded};

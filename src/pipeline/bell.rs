@@ -3,28 +3,20 @@
 //! Owns one flag and one parked thread. The channel's own way to wait would wake at the first message of a batch.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::Thread;
 use std::time::Instant;
 
 /// How often a thread yields the processor before it sleeps. Often the next message is made meanwhile, by the thread that was let go first: then
 /// nobody has to sleep and be woken, the dearest part of a hop. Spinning instead costs more than it gains on few processors: measured on two,
-/// a 1-byte round trip takes 73 µs without, 51 µs with four yields, and 67 µs with 128 pauses before them. By combining, where bulk alone comes to a
+/// a 1-byte round trip takes 73 µs without, 51 µs with four yields, and 67 µs with 128 pauses before them; and who spins takes messages one by one that
+/// would have made a batch (a busy hop then costs up to twice as much). By combining, where bulk alone comes to a
 /// layer's own thread, they bring a tenth more into the stack in 1500-byte frames, and a tenth more out of it in super-segments.
 const YIELDS: usize = 4;
-
-/// How often a thread looks, without letting others go first, before it yields: where a message follows at once, from another processor, even a yield is dear.
-const LOOKS: usize = 64;
-/// At most so many waits go by without such looks after some that were in vain, each time twice as many: there is nobody on another processor, or nothing on
-/// its way.
-const WAITS_WITHOUT: usize = 16;
 
 /// The bell of one thread.
 #[derive(Default)]
 pub(crate) struct Bell {
-    /// Waits that go by without looks at once, and how many the last failure cost.
-    without_looks: AtomicUsize,
-    penalty: AtomicUsize,
     asleep: AtomicBool,
     called: AtomicBool,
     sleeper: OnceLock<Thread>,
@@ -51,7 +43,7 @@ impl Bell {
 
     /// Waits until `look` finds something, or until `deadline`. Only ever called by one thread.
     pub(crate) fn wait<T>(&self, deadline: Option<Instant>, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        if let Some(found) = self.at_once(&mut look).or_else(|| after_a_yield(&mut look)) {
+        if let Some(found) = after_a_yield(&mut look) {
             return Some(found);
         }
         loop {
@@ -63,23 +55,6 @@ impl Bell {
             }
             park(deadline);
         }
-    }
-
-    /// What `look` finds at once, if that is worth trying.
-    fn at_once<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-        let without = self.without_looks.load(Ordering::Relaxed);
-        if without > 0 {
-            self.without_looks.store(without - 1, Ordering::Relaxed);
-            return None;
-        }
-        let found = (0..LOOKS).find_map(|_| {
-            std::hint::spin_loop();
-            look()
-        });
-        let penalty = if found.is_some() { 0 } else { (2 * self.penalty.load(Ordering::Relaxed)).clamp(1, WAITS_WITHOUT) };
-        self.penalty.store(penalty, Ordering::Relaxed);
-        self.without_looks.store(penalty, Ordering::Relaxed);
-        found
     }
 
     /// Looks a few times before a [`Bell::sleep`], letting others go first: true if there was a call meanwhile, or `has_work` says so. Only ever called by
@@ -156,7 +131,7 @@ mod tests {
     /// A look that finds nothing, and right after it somebody makes what it looked for, and rings: whichever look that is.
     #[test]
     fn what_is_made_after_any_look_is_found() {
-        let looks_before_sleep = LOOKS + YIELDS + 1;
+        let looks_before_sleep = YIELDS + 1;
         for made_after in 0..=looks_before_sleep {
             let (bell, looks) = (Bell::default(), Cell::new(0));
             let look = || {

@@ -12,9 +12,9 @@
 //!    explicit because an attempt at a lock that fails is no more than a relaxed load.
 //! 4. Only a layer's own thread ever waits for its lock, and then it holds nothing. It sleeps until the deadline that the layer had when it went to
 //!    sleep; a run that brings an earlier one calls it, and so does one that has more to do than its quota.
-//!
-//! 5. What is more than a little is left to the layer's own thread: so many bytes at once as are bulk, what is beyond a caller's quota, and what a program's
-//!    thread brings time and again without a [rest].
+//! 5. What is more than a little is left to the layer's own thread: so many bytes at once as are bulk, what is beyond a caller's quota, what a program's
+//!    thread brings time and again without a [rest], and what comes of the run of a layer's own thread whose inbox has filled again meanwhile. (Measured: without
+//!    the last, the thread that writes 1500-byte frames to a TAP takes the acknowledgements up as well, and writes a tenth less.)
 //!
 //! A panic inside a layer ends at the run, whoever's thread that is; the stack fails as if it had been in the layer's own.
 
@@ -197,6 +197,11 @@ impl Works {
             let Some((index, rest)) = due.split() else { return };
             due = self.station(index).map_or(rest, |station| rest.and(station.visit(quota)));
         }
+        self.leave(due);
+    }
+
+    /// Leaves the layers that are due to their own threads.
+    fn leave(&self, mut due: Due) {
         while let Some((index, rest)) = due.split() {
             self.call(index);
             due = rest;
@@ -267,9 +272,15 @@ where
             let outcome = self.run(&mut bench, QUOTA.get());
             let (until, had_messages) = (bench.arm(), outcome.messages > 0);
             drop(bench);
+            let due = self.finish(outcome);
+            let has_more = !self.entry.is_empty();
             // Also what was pushed by those who found the lock taken, before anything else is visited.
-            let due = self.finish(outcome).and(self.visit(QUOTA.get()));
-            works.carry(due);
+            let due = due.and(self.visit(QUOTA.get()));
+            if has_more {
+                works.leave(due)
+            } else {
+                works.carry(due)
+            }
             was_woken = !(had_messages && self.lingers()) && self.sleep(until);
         }
     }
