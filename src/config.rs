@@ -247,6 +247,8 @@ pub struct TcpConfig {
     pub congestion_window_validity: Duration,
     /// First and last ephemeral port (RFC 6056 §3.2).
     pub ephemeral_ports: (u16, u16),
+    /// Whether what the window admits is spread over the round trip, where that is a millisecond or more.
+    pub pacing: bool,
     /// Congestion control.
     pub congestion_control: CongestionControl,
     /// Explicit congestion notification.
@@ -326,6 +328,7 @@ impl Default for TcpConfig {
             initial_window_segments: 10,
             congestion_window_validity: Duration::from_secs(300),
             ephemeral_ports: (32_768, 60_999),
+            pacing: true,
             congestion_control: CongestionControl::Cubic,
             ecn: Ecn::WhenAsked,
         }

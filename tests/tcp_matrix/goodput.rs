@@ -24,9 +24,6 @@ const GOAL: f64 = 0.9;
 /// measured over several.
 const LONGEST_TOOTH: u32 = 150;
 const TEETH: u32 = 3;
-/// Falls short today: the packets of slow start leave in bursts, unpaced, and overflow a short queue long before the path is full; CUBIC then needs longer than the time measured
-/// to find its rate. Algorithm, rate in Mbit/s, delay, queue.
-const SHORT: [(&str, u64, u64, f64); 1] = [("cubic", 10, 300, 0.1)];
 /// The whole product has 640 cells, in so many trials.
 const PARTS: usize = 32;
 /// By a queue of this many bandwidth-delay products or more, with the algorithm.
@@ -74,8 +71,7 @@ fn tooth(path: &Path) -> u32 {
 /// Whether the goal is to be reached.
 fn is_claimed(path: &Path, algorithm: usize) -> bool {
     let (name, least_queue) = ALGORITHMS[algorithm];
-    let is_short = SHORT.contains(&(name, path.rate / 1_000_000, path.delay_millis, path.queue));
-    path.queue >= least_queue && !is_short && (name != "newreno" || tooth(path) <= LONGEST_TOOTH)
+    path.queue >= least_queue && (name != "newreno" || tooth(path) <= LONGEST_TOOTH)
 }
 
 fn time_for_packets(path: &Path) -> Duration {

@@ -259,6 +259,7 @@ impl Connection {
                 cx.out.observe(|| Event::Retransmitted { number, cause });
             }
         }
+        self.note_paced(cx.now, bytes);
         self.send.last_sent = cx.now;
     }
 

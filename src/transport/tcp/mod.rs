@@ -25,6 +25,7 @@ mod info;
 mod initial_sequence;
 mod loss_probe;
 mod options;
+mod pacing;
 mod path;
 mod rack;
 mod rate_reduction;
@@ -65,6 +66,7 @@ use ecn::Ecn;
 use exchange::News;
 use fast_open::FastOpen;
 use options::Agreement;
+use pacing::Pacing;
 use path::PathState;
 use receive_side::{Due, ReceiveSide};
 use retransmission::Recovery;
@@ -93,6 +95,9 @@ pub struct Connection {
     recovery: Recovery,
     congestion: Box<dyn Controller>,
     ecn: Ecn,
+    pacing: Pacing,
+    /// Whether anything is ever held back.
+    is_pacing: bool,
     timers: Timers,
     news: News,
     /// Where our timestamp clock starts.
@@ -182,6 +187,8 @@ impl Connection {
             recovery: Recovery::new(cx.now, isn),
             congestion: congestion::controller(options.congestion_control, &settings),
             ecn: Ecn::default(),
+            is_pacing: cx.config.pacing,
+            pacing: Pacing::default(),
             timers: Timers::default(),
             news: News::opening(),
             timestamp_offset: initial_sequence::timestamp_offset(cx.random, local.ip(), remote.ip()),
@@ -225,6 +232,8 @@ impl Connection {
                 Timer::Reordering => self.reordering_timeout(cx),
                 Timer::LossProbe => self.loss_probe_timeout(cx),
                 Timer::Persist => self.persist_timeout(cx),
+                // What waited goes as the batch ends.
+                Timer::Pacing => {}
                 Timer::DelayedAcknowledgement => self.receive.owe(Due::Now),
                 Timer::Keepalive => self.keepalive_timeout(cx),
                 Timer::FinWait2 | Timer::TimeWait => self.finish(cx),

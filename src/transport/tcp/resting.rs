@@ -12,6 +12,7 @@ use super::congestion::{self, Controller};
 use super::ecn::Ecn;
 use super::exchange::News;
 use super::options::Agreement;
+use super::pacing::Pacing;
 use super::path::PathState;
 use super::receive_side::ReceiveSide;
 use super::retransmission::Recovery;
@@ -193,6 +194,9 @@ impl Resting {
             keepalive_probes,
             advice,
             last_challenge,
+            // Nothing was sent for so long that all the credit is there.
+            pacing: Pacing::default(),
+            is_pacing: config.pacing,
         }
     }
 

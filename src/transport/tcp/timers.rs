@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Reordering,
     /// The end of a flight is probed (RFC 8985 §7.2).
     LossProbe,
+    /// Data that was held back goes (`pacing`).
+    Pacing,
     /// A closed window is probed (RFC 9293 §3.8.6.1).
     Persist,
     /// A delayed acknowledgement is sent (RFC 9293 §3.8.6.3).
@@ -28,10 +30,11 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Timer; 9] = [
+    const ALL: [Timer; 10] = [
         Timer::Retransmission,
         Timer::Reordering,
         Timer::LossProbe,
+        Timer::Pacing,
         Timer::Persist,
         Timer::DelayedAcknowledgement,
         Timer::Keepalive,

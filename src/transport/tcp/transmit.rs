@@ -19,30 +19,40 @@ impl Connection {
             return;
         }
         if self.recovery.prefers_new() {
-            while !self.is_blocked() && self.send_new(cx) {}
-            if self.is_blocked() || self.pipe() > 0 {
+            while self.may_go(cx.now) && self.send_new(cx) {}
+            if !self.may_go(cx.now) || self.pipe() > 0 {
                 return;
             }
             // Nothing would ever be acknowledged (RFC 5682 §2.2).
             self.recovery.stop_preferring_new();
         }
-        while !self.is_blocked() && self.send_lost(cx) {}
+        while self.may_go(cx.now) && self.send_lost(cx) {}
         if self.send_path_probe(cx) {
             return;
         }
-        while !self.is_blocked() && self.send_new(cx) {}
-        self.note_limit();
+        while self.may_go(cx.now) && self.send_new(cx) {}
+        self.note_limit(cx.now);
+    }
+
+    fn may_go(&self, now: Instant) -> bool {
+        !self.is_blocked() && !self.is_paced(now)
     }
 
     /// Notes whether it is the congestion window that keeps us from sending (RFC 7661 §4.5.3): not the peer's, not the way to the device, not the program; or
     /// whether it is the program.
-    fn note_limit(&mut self) {
+    fn note_limit(&mut self, now: Instant) {
         let wants = self.send.unsent().min(self.send.usable_window());
-        if wants > 0 && !self.is_blocked() && self.congestion_room() < wants.min(self.send.segment_size) {
+        if wants > 0 && !self.is_blocked() && self.is_limited_by_window(now, wants) {
             self.send.window_limited_at = self.send.next;
         } else if self.send.unsent() == 0 && self.send.scoreboard.lost() == 0 && self.congestion_room() > 0 {
             self.send.scoreboard.rate.program_limits(self.send.scoreboard.in_flight());
         }
+    }
+
+    /// The pace is the window's too: who is held back by it uses the window, if at least half of that is in flight.
+    fn is_limited_by_window(&self, now: Instant, wants: usize) -> bool {
+        let is_full = self.congestion_room() < wants.min(self.send.segment_size);
+        is_full || (self.is_paced(now) && self.pipe() >= self.congestion.window() / 2)
     }
 
     /// Bytes that congestion control admits now; during fast recovery, rate reduction does.
@@ -58,6 +68,7 @@ impl Connection {
     fn send_lost(&mut self, cx: &mut Context<'_>) -> bool {
         let Some((start, end)) = self.send.scoreboard.next_lost() else { return false };
         let (segment_size, packet_limit) = self.payload_limits();
+        let packet_limit = self.paced_limit(segment_size, packet_limit);
         let forced = if self.recovery.is_forced() { segment_size } else { 0 };
         let data_end = end.earliest(self.send.queue.end());
         let bytes = data_end.offset_from(start).max(0) as usize;
@@ -95,8 +106,9 @@ impl Connection {
         sent
     }
 
-    fn allowance(&self) -> Allowance {
+    pub(super) fn allowance(&self) -> Allowance {
         let (segment_size, packet_limit) = self.payload_limits();
+        let packet_limit = self.paced_limit(segment_size, packet_limit);
         let packet_limit = if self.ecn.owes_reduced() { segment_size } else { packet_limit };
         Allowance { congestion_room: self.congestion_room(), segment_size, packet_limit, no_delay: self.options.no_delay }
     }
@@ -114,6 +126,7 @@ impl Connection {
             return;
         }
         self.arm_send_timers(cx.now);
+        self.arm_pacing(cx);
         self.arm_delayed_acknowledgement(cx);
         self.arm_keepalive();
     }
@@ -123,7 +136,7 @@ impl Connection {
     fn arm_send_timers(&mut self, now: Instant) {
         let is_in_flight = !self.send.scoreboard.is_empty();
         let is_window_closed = self.state.is_synchronized() && self.send.window == 0;
-        let waits_for_window = self.state.may_send() && self.send.has_unsent() && !self.is_blocked();
+        let waits_for_window = self.state.may_send() && self.send.has_unsent() && self.may_go(now);
         if is_in_flight && !is_window_closed {
             self.timers.cancel(Timer::Persist);
             self.arm_retransmission(now);

@@ -2,9 +2,9 @@
 //!
 //! Owns the rounds, their least round-trip times, and the phase. Refuses to change a window: it says how fast one may grow.
 //!
-//! Two deviations. L, the most that one acknowledgement may add, is infinite although nothing is paced (§4.3 wants 8 then): one acknowledges a
-//! whole super-segment. And an acknowledgement of many segments counts as many samples: as many as a receiver would have sent that merges
-//! nothing, one for every second segment (RFC 5681 §4.2). Else a round of super-segments, each acknowledged once, would rarely have eight.
+//! L, the most that one acknowledgement may add, is infinite, for what it lets go is paced (§4.3). Paths too short for pacing are the exception: one acknowledges a
+//! whole super-segment there as well. One deviation: an acknowledgement of many segments counts as many samples: as many as a receiver would have sent that
+//! merges nothing, one for every second segment (RFC 5681 §4.2). Else a round of super-segments, each acknowledged once, would rarely have eight.
 
 use super::Acknowledged;
 use crate::time::Duration;

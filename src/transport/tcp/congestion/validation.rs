@@ -2,7 +2,7 @@
 //!
 //! Owns pipeACK, the amount acknowledged in a round trip, as its maximum over the sampling period; and since when the window is not validated.
 //! Refuses to change a window. Replaces the restart after idleness of RFC 5681 §4.1 and RFC 2861: an unused window is kept for
-//! the non-validated period, then halved. What is sent meanwhile is not paced, although §4.4.2 asks for it.
+//! the non-validated period, then halved. What is sent meanwhile is paced (§4.4.2), as all is.
 
 use super::Acknowledged;
 use crate::time::{Duration, Instant};

@@ -8,6 +8,7 @@ mod handshake;
 mod limits;
 mod lockstep;
 mod loss;
+mod pacing;
 mod rack;
 mod receiving;
 mod selective;

@@ -7,7 +7,7 @@ use crate::transport::shared::CongestionControl;
 
 /// A connection over a path of 40 ms, at the time 40.
 pub(super) fn far_away(options: crate::wire::TcpOptions) -> Trace {
-    let config = TcpConfig { congestion_control: CongestionControl::NewReno, ..TcpConfig::default() };
+    let config = TcpConfig { congestion_control: CongestionControl::NewReno, pacing: false, ..TcpConfig::default() };
     let mut trace = Trace::syn_sent_with(config);
     trace.at(40);
     trace.receive(Seg { seq: 0, flags: TcpFlags::SYN, options, ..Seg::default() });
