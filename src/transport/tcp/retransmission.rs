@@ -3,6 +3,7 @@
 //! Owns the phases of recovery. Refuses to know which numbers are lost (the scoreboard, by the rules of `rack`), how much to send meanwhile
 //! (`rate_reduction`), what shows that nothing was lost (`spurious`), and how fast to send otherwise (congestion control).
 
+use super::congestion::Timeout;
 use super::loss_probe::LossProbes;
 use super::rack::{Rack, Surroundings};
 use super::rate_reduction::{Delivery, RateReduction};
@@ -181,6 +182,15 @@ impl Recovery {
     /// Whether the congestion window is frozen.
     pub(super) fn is_fast(&self) -> bool {
         matches!(self.phase, Phase::Fast(_))
+    }
+
+    /// What the next timeout is to congestion control.
+    fn next_timeout(&self) -> Timeout {
+        match (self.timeouts, self.is_fast()) {
+            (0, false) => Timeout::First,
+            (0, true) => Timeout::InRecovery,
+            _ => Timeout::Again,
+        }
     }
 
     /// How much fast recovery admits.
@@ -429,7 +439,7 @@ impl Connection {
     }
 
     /// RFC 5681 §3.2 steps 2 and 3, RFC 6675 §5 step 4, RFC 9937 §6.2. What limited transmit added does not count as having been in flight (RFC 5681
-    /// §3.2): as much was delivered.
+    /// §3.2): it is what exceeds the congestion window. RecoverFS is without what was delivered before.
     fn enter_fast_recovery(&mut self, cx: &mut Context<'_>, delivered: usize) {
         if self.only_probe_is_lost(cx) {
             return;
@@ -441,7 +451,7 @@ impl Connection {
         self.recovery.begin(Phase::Fast(self.send.next), episode);
         self.recovery.recover = self.send.next;
         self.recovery.resent_bytes = 0;
-        self.congestion_is_told(cx.now, flight);
+        self.congestion_is_told(cx.now, self.send.flight_size().min(self.congestion.window()));
     }
 
     /// RFC 3168 §6.1.2: once for a window, whether it was marks or losses that told.
@@ -486,6 +496,7 @@ impl Connection {
         }
         cx.out.counters().transport.retransmission_timeouts.increment();
         let is_first = self.recovery.timeouts == 0;
+        let which = self.recovery.next_timeout();
         self.recovery.timeouts += 1;
         self.recovery.restarts_timer = true;
         self.round_trip.back_off();
@@ -497,7 +508,7 @@ impl Connection {
             let episode = Episode::timeout(self.congestion.snapshot(), self.recovery.is_open());
             self.recovery.begin(Phase::Timeout(self.send.next), episode);
         }
-        self.congestion.on_timeout(cx.now, self.send.flight_size(), is_first);
+        self.congestion.on_timeout(cx.now, self.send.flight_size(), which);
         self.ecn.note_reduced(self.send.next);
         self.lose_on_timeout(cx.now);
         self.recovery.phase = Phase::Timeout(self.send.next);

@@ -116,7 +116,7 @@ impl Connection {
     /// A window that was not used for long says nothing of the network any more (RFC 7661 §4.4.3, in place of the restart of RFC 5681 §4.1).
     fn revalidate_after_idleness(&mut self, cx: &Context<'_>) {
         if self.send.scoreboard.is_empty() {
-            self.congestion.before_sending(cx.now, self.round_trip.smoothed().unwrap_or_default());
+            self.congestion.before_sending(cx.now);
         }
     }
 

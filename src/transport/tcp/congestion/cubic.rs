@@ -1,7 +1,7 @@
 //! CUBIC (RFC 9438). Windows are bytes outside and segments, as real numbers, inside the formulas.
 
-use super::{Acknowledged, AtRest, Controller, Window};
-use crate::time::{Duration, Instant};
+use super::{Acknowledged, AtRest, Controller, Timeout, Window, share};
+use crate::time::Instant;
 
 /// Section 5.1.
 const C: f64 = 0.4;
@@ -131,10 +131,10 @@ impl Controller for Cubic {
         }
     }
 
-    /// §4.6.
+    /// §4.6, with cwnd for flight_size: it does not grow while it is not used, and RFC 7661 says what loss makes of one that is not. (Linux does the same.)
     fn on_loss(&mut self, now: Instant, in_flight: usize) {
         self.remember_maximum();
-        self.window.reduce(now, in_flight, BETA, 2);
+        self.window.reduce(now, in_flight, share(self.window.bytes, BETA), 2);
     }
 
     fn on_recovered(&mut self, resent: usize) {
@@ -145,21 +145,23 @@ impl Controller for Cubic {
     fn on_congestion_experienced(&mut self, now: Instant, in_flight: usize) {
         self.remember_maximum();
         let factor = if self.window.is_slow_start() { BETA } else { BETA_ECN };
-        self.window.reduce(now, in_flight, factor, 1);
+        self.window.reduce(now, in_flight, share(self.window.bytes, factor), 1);
     }
 
     /// §4.8.
-    fn on_timeout(&mut self, now: Instant, in_flight: usize, first: bool) {
-        if first {
-            self.on_loss(now, in_flight);
+    fn on_timeout(&mut self, now: Instant, in_flight: usize, which: Timeout) {
+        match which {
+            Timeout::First => self.on_loss(now, in_flight),
+            Timeout::InRecovery => self.window.limit_threshold(share(in_flight, BETA)),
+            Timeout::Again => {}
         }
         self.epoch = None;
         self.after_timeout = true;
         self.window.collapse();
     }
 
-    fn before_sending(&mut self, now: Instant, round_trip: Duration) {
-        self.window.revalidate(now, round_trip);
+    fn before_sending(&mut self, now: Instant) {
+        self.window.revalidate(now);
     }
 
     /// The formulas count segments: what they remember is converted.
@@ -193,6 +195,7 @@ impl Controller for Cubic {
 mod tests {
     use super::super::Settings;
     use super::*;
+    use crate::time::Duration;
     use crate::wire::SequenceNumber;
 
     const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -317,9 +320,21 @@ mod tests {
     }
 
     #[test]
+    fn section_4_6_the_window_is_reduced_whatever_is_in_flight_and_once_for_a_recovery() {
+        let mut control = after_loss_at(100);
+        control.on_loss(Instant::ZERO, 7_000);
+        assert_eq!((control.window(), control.threshold()), (49_000, 49_000));
+        control.on_timeout(Instant::ZERO, 90_000, Timeout::InRecovery);
+        assert_eq!((control.window(), control.threshold()), (1_000, 49_000));
+        let mut control = after_loss_at(100);
+        control.on_timeout(Instant::ZERO, 10_000, Timeout::InRecovery);
+        assert_eq!(control.threshold(), 7_000, "RFC 5681 §3.1: no more than equation 4 gives");
+    }
+
+    #[test]
     fn after_a_timeout_slow_start_then_the_plateau() {
         let mut control = after_loss_at(100);
-        control.on_timeout(Instant::ZERO, 70_000, true);
+        control.on_timeout(Instant::ZERO, 70_000, Timeout::First);
         assert_eq!((control.window(), control.threshold()), (1_000, 49_000));
         let mut now = Instant::ZERO;
         for _ in 0..8 {

@@ -39,6 +39,17 @@ pub(super) struct Acknowledged {
     pub(super) is_window_limited: bool,
 }
 
+/// A timeout, by what came before it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Timeout {
+    /// Loss is news.
+    First,
+    /// A retransmission of fast recovery was lost. The window has had its reduction; RFC 5681 §3.1, equation 4, holds for the threshold all the same.
+    InRecovery,
+    /// One of a series: the threshold is held (RFC 5681 §3.1).
+    Again,
+}
+
 /// What every algorithm provides.
 pub(super) trait Controller: Send {
     /// Bytes that may be in flight.
@@ -53,10 +64,10 @@ pub(super) trait Controller: Send {
     fn on_recovered(&mut self, resent: usize);
     /// The peer echoes a mark of congestion (RFC 3168 §6.1.2); called once for a window.
     fn on_congestion_experienced(&mut self, now: Instant, in_flight: usize);
-    /// The retransmission timer expired. `first`: not one of a series (RFC 5681 §3.1: the threshold is held when a retransmission is lost).
-    fn on_timeout(&mut self, now: Instant, in_flight: usize, first: bool);
+    /// The retransmission timer expired. `in_flight` is FlightSize.
+    fn on_timeout(&mut self, now: Instant, in_flight: usize, which: Timeout);
     /// Data is about to be sent while nothing is in flight (RFC 7661 §4.4.3).
-    fn before_sending(&mut self, now: Instant, round_trip: Duration);
+    fn before_sending(&mut self, now: Instant);
     /// The segment size is known, or changed.
     fn set_segment_size(&mut self, bytes: usize);
     /// The SYN was lost: the first window is one segment (RFC 5681 §3.1).
@@ -110,6 +121,10 @@ fn with_window(which: CongestionControl, window: Window) -> Box<dyn Controller> 
         CongestionControl::Cubic => Box::new(Cubic::new(window)),
         CongestionControl::NewReno => Box::new(NewReno::new(window)),
     }
+}
+
+fn share(bytes: usize, factor: f64) -> usize {
+    (bytes as f64 * factor) as usize
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! RFC 5681, with the recovery of RFC 6582 (which is in `retransmission`).
 
-use super::{Acknowledged, AtRest, Controller, Window};
-use crate::time::{Duration, Instant};
+use super::{Acknowledged, AtRest, Controller, Timeout, Window, share};
+use crate::time::Instant;
 
 /// RFC 5681 §3.1, equation 4: half of what was in flight.
 const BETA: f64 = 0.5;
@@ -51,7 +51,7 @@ impl Controller for NewReno {
     }
 
     fn on_loss(&mut self, now: Instant, in_flight: usize) {
-        self.window.reduce(now, in_flight, BETA, 2);
+        self.window.reduce(now, in_flight, share(in_flight, BETA), 2);
         self.credit = 0;
     }
 
@@ -62,20 +62,22 @@ impl Controller for NewReno {
     /// RFC 3168 §6.1.2 lets the window fall to one segment.
     fn on_congestion_experienced(&mut self, now: Instant, in_flight: usize) {
         let factor = if self.window.is_slow_start() { BETA } else { BETA_ECN };
-        self.window.reduce(now, in_flight, factor, 1);
+        self.window.reduce(now, in_flight, share(in_flight, factor), 1);
         self.credit = 0;
     }
 
-    fn on_timeout(&mut self, now: Instant, in_flight: usize, first: bool) {
-        if first {
-            self.on_loss(now, in_flight);
+    fn on_timeout(&mut self, now: Instant, in_flight: usize, which: Timeout) {
+        match which {
+            Timeout::First => self.on_loss(now, in_flight),
+            Timeout::InRecovery => self.window.limit_threshold(share(in_flight, BETA)),
+            Timeout::Again => {}
         }
         self.window.collapse();
         self.credit = 0;
     }
 
-    fn before_sending(&mut self, now: Instant, round_trip: Duration) {
-        self.window.revalidate(now, round_trip);
+    fn before_sending(&mut self, now: Instant) {
+        self.window.revalidate(now);
     }
 
     fn set_segment_size(&mut self, bytes: usize) {
@@ -103,6 +105,7 @@ impl Controller for NewReno {
 mod tests {
     use super::super::Settings;
     use super::*;
+    use crate::time::Duration;
     use crate::wire::SequenceNumber;
 
     fn control() -> NewReno {
@@ -132,8 +135,8 @@ mod tests {
     #[test]
     fn timeouts_collapse_the_window_and_hold_the_threshold_when_repeated() {
         let mut control = control();
-        control.on_timeout(Instant::ZERO, 10_000, true);
-        control.on_timeout(Instant::ZERO, 1_000, false);
+        control.on_timeout(Instant::ZERO, 10_000, Timeout::First);
+        control.on_timeout(Instant::ZERO, 1_000, Timeout::Again);
         assert_eq!((control.window(), control.threshold()), (1_000, 5_000));
         acknowledge(&mut control, 7_000);
         assert_eq!(control.window(), 5_000);

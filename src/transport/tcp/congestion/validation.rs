@@ -26,6 +26,12 @@ pub(super) struct Validation {
     round_end: Option<SequenceNumber>,
     /// Bytes acknowledged in it.
     round_bytes: usize,
+    /// Whether all that was acknowledged in it was sent while the window was the limit.
+    is_limited: bool,
+    /// The same of the round before.
+    was_limited: bool,
+    /// SRTT, as it was last.
+    round_trip: Duration,
     /// Since when the window has not been validated.
     unused_since: Option<Instant>,
     /// NVP.
@@ -65,6 +71,9 @@ impl Validation {
             is_defined: false,
             round_end: None,
             round_bytes: 0,
+            is_limited: false,
+            was_limited: false,
+            round_trip: Duration::ZERO,
             unused_since: None,
             period: period.max(Duration::from_secs(1)),
         }
@@ -72,26 +81,39 @@ impl Validation {
 
     /// Takes an acknowledgement outside of recovery: one sample for each round (§4.2).
     pub(super) fn acknowledged(&mut self, acknowledged: &Acknowledged) {
+        self.round_trip = acknowledged.round_trip;
         self.round_bytes = self.round_bytes.saturating_add(acknowledged.bytes);
-        let end = *self.round_end.get_or_insert(acknowledged.next);
-        if acknowledged.number.before(end) {
+        if self.round_end.is_none() {
+            self.begin_round(acknowledged);
+        }
+        self.is_limited &= acknowledged.is_window_limited;
+        if self.round_end.is_some_and(|end| acknowledged.number.before(end)) {
             return;
         }
-        self.take_sample(acknowledged.now, acknowledged.round_trip);
-        self.round_end = Some(acknowledged.next).filter(|&next| acknowledged.number.before(next));
+        self.take_sample(acknowledged.now);
+        if acknowledged.number.before(acknowledged.next) {
+            self.begin_round(acknowledged);
+        } else {
+            (self.round_end, self.is_limited) = (None, false);
+        }
     }
 
-    fn take_sample(&mut self, now: Instant, round_trip: Duration) {
+    fn begin_round(&mut self, acknowledged: &Acknowledged) {
+        self.round_end = Some(acknowledged.next);
+        (self.was_limited, self.is_limited) = (self.is_limited, true);
+    }
+
+    fn take_sample(&mut self, now: Instant) {
         let sample = std::mem::take(&mut self.round_bytes);
-        self.expire(now, round_trip);
+        self.expire(now);
         self.is_defined = true;
         let [latest, ..] = &mut self.parts;
         *latest = Some(latest.map_or(sample, |largest| largest.max(sample)));
     }
 
     /// Forgets the parts that lie before the sampling period.
-    fn expire(&mut self, now: Instant, round_trip: Duration) {
-        let part = sampling_period(round_trip) / PARTS as u32;
+    fn expire(&mut self, now: Instant) {
+        let part = self.sampling_period() / PARTS as u32;
         let passed = now.since(self.part_start).as_nanos() / part.as_nanos().max(1);
         for _ in 0..passed.min(PARTS as u128) {
             self.parts.rotate_right(1);
@@ -104,22 +126,29 @@ impl Validation {
     }
 
     /// pipeACK; `None` is the undefined value.
-    pub(super) fn pipe(&mut self, now: Instant, round_trip: Duration) -> Option<usize> {
+    fn pipe(&mut self, now: Instant) -> Option<usize> {
         if !self.is_defined {
             return None;
         }
-        self.expire(now, round_trip);
+        self.expire(now);
         Some(self.parts.iter().flatten().max().copied().unwrap_or(0))
     }
 
-    /// Whether the window is validated (§4.3). Notes since when it is not.
-    pub(super) fn is_validated(&mut self, now: Instant, round_trip: Duration, window: usize) -> bool {
+    /// pipeACK, if `window` is not validated by it (§4.3). A sender that has been limited by its window for a round and longer is no rate-limited one, whatever
+    /// the samples say: they are a round old, and slow start, which "is permitted to double its FlightSize", is about at the half all the time.
+    pub(super) fn unvalidated(&mut self, now: Instant, window: usize) -> Option<usize> {
+        let is_limited = self.was_limited && self.is_limited;
+        self.pipe(now).filter(|&pipe| !is_limited && pipe < window / 2)
+    }
+
+    /// Whether the window is validated. Notes since when it is not.
+    pub(super) fn is_validated(&mut self, now: Instant, window: usize) -> bool {
         let last_sample = self.part_start;
-        let is_validated = self.pipe(now, round_trip).is_none_or(|pipe| pipe >= window / 2);
+        let is_validated = self.unvalidated(now, window).is_none();
         if is_validated {
             self.unused_since = None;
         } else {
-            self.unused_since.get_or_insert((last_sample + sampling_period(round_trip)).min(now));
+            self.unused_since.get_or_insert((last_sample + self.sampling_period()).min(now));
         }
         is_validated
     }
@@ -137,10 +166,10 @@ impl Validation {
     pub(super) fn reset(&mut self) {
         *self = Validation::new(self.period);
     }
-}
 
-fn sampling_period(round_trip: Duration) -> Duration {
-    round_trip.saturating_mul(3).max(LEAST_PERIOD)
+    fn sampling_period(&self) -> Duration {
+        self.round_trip.saturating_mul(3).max(LEAST_PERIOD)
+    }
 }
 
 #[cfg(test)]
@@ -164,8 +193,8 @@ mod tests {
     #[test]
     fn section_4_1_it_is_undefined_at_first_and_that_validates() {
         let mut validation = validation();
-        assert_eq!(validation.pipe(Instant::ZERO, ROUND_TRIP), None);
-        assert!(validation.is_validated(Instant::ZERO, ROUND_TRIP, 1 << 30));
+        assert_eq!(validation.pipe(Instant::ZERO), None);
+        assert!(validation.is_validated(Instant::ZERO, 1 << 30));
     }
 
     #[test]
@@ -180,11 +209,11 @@ mod tests {
         for number in 1..10 {
             validation.acknowledged(&ack(number * 1_000, 10_000 + number * 1_000));
         }
-        assert_eq!(validation.pipe(Instant::from_secs(1), ROUND_TRIP), None, "the round lasts");
+        assert_eq!(validation.pipe(Instant::from_secs(1)), None, "the round lasts");
         // The round began with the first acknowledgement, when SND.NXT was 11,000.
         validation.acknowledged(&ack(10_000, 20_000));
         validation.acknowledged(&ack(11_000, 20_000));
-        assert_eq!(validation.pipe(Instant::from_secs(1), ROUND_TRIP), Some(11_000));
+        assert_eq!(validation.pipe(Instant::from_secs(1)), Some(11_000));
     }
 
     #[test]
@@ -193,10 +222,10 @@ mod tests {
         let at = |millis: u64| Instant::from_millis(10_000 + millis);
         round(&mut validation, at(0), &mut una, 5_000);
         round(&mut validation, at(300), &mut una, 3_000);
-        assert_eq!(validation.pipe(at(400), ROUND_TRIP), Some(5_000));
+        assert_eq!(validation.pipe(at(400)), Some(5_000));
         round(&mut validation, at(900), &mut una, 4_000);
-        assert_eq!(validation.pipe(at(1_200), ROUND_TRIP), Some(4_000), "the first is a second old");
-        assert_eq!(validation.pipe(at(3_000), ROUND_TRIP), Some(0), "nothing was acknowledged for a period");
+        assert_eq!(validation.pipe(at(1_200)), Some(4_000), "the first is a second old");
+        assert_eq!(validation.pipe(at(3_000)), Some(0), "nothing was acknowledged for a period");
     }
 
     #[test]
@@ -204,20 +233,54 @@ mod tests {
         let (mut validation, mut una) = (validation(), 0);
         let now = Instant::from_secs(9);
         round(&mut validation, now, &mut una, 5_000);
-        assert!(validation.is_validated(now, ROUND_TRIP, 10_000));
-        assert!(!validation.is_validated(now, ROUND_TRIP, 10_002));
+        assert!(validation.is_validated(now, 10_000));
+        assert!(!validation.is_validated(now, 10_002));
+    }
+
+    #[test]
+    fn section_4_3_slow_start_is_validated_in_the_midst_of_a_round_too() {
+        let mut validation = validation();
+        let now = Instant::from_secs(9);
+        let ack = |number, next| Acknowledged {
+            now,
+            number: SequenceNumber(number),
+            next: SequenceNumber(next),
+            ..Acknowledged::sample(1_000, ROUND_TRIP)
+        };
+        // A round of ten segments, and then some of the next one, which has twenty.
+        let rounds = |validation: &mut Validation, is_window_limited| {
+            (1..=10).for_each(|segment| {
+                validation.acknowledged(&Acknowledged { is_window_limited, ..ack(segment * 1_000, 10_000 + segment / 10 * 20_000) })
+            });
+            (11..=15).for_each(|segment| validation.acknowledged(&Acknowledged { is_window_limited, ..ack(segment * 1_000, 30_000) }));
+        };
+        rounds(&mut validation, true);
+        assert!(validation.is_validated(now, 25_000), "the sample is of ten segments, but the window was the limit");
+        let mut validation = Validation::new(Duration::from_secs(300));
+        rounds(&mut validation, false);
+        assert!(!validation.is_validated(now, 25_000));
+    }
+
+    #[test]
+    fn section_4_2_the_sampling_period_is_three_round_trips_of_a_long_path() {
+        let (mut validation, round_trip) = (validation(), Duration::from_millis(600));
+        let number = SequenceNumber(5_000);
+        let now = Instant::from_secs(9);
+        validation.acknowledged(&Acknowledged { now, number, next: number, ..Acknowledged::sample(5_000, round_trip) });
+        assert_eq!(validation.pipe(now + Duration::from_millis(1_700)), Some(5_000));
+        assert_eq!(validation.pipe(now + Duration::from_millis(4_000)), Some(0));
     }
 
     #[test]
     fn section_4_4_3_whole_periods_without_validation_are_counted_once() {
         let (mut validation, mut una) = (validation(), 0);
         round(&mut validation, Instant::from_secs(9), &mut una, 5_000);
-        assert!(!validation.is_validated(Instant::from_secs(1_000), ROUND_TRIP, 5_000));
+        assert!(!validation.is_validated(Instant::from_secs(1_000), 5_000));
         assert_eq!(validation.periods_over(Instant::from_secs(1_000)), 3);
         assert_eq!(validation.periods_over(Instant::from_secs(1_000)), 0);
         assert_eq!(validation.periods_over(Instant::from_secs(1_300)), 1);
         round(&mut validation, Instant::from_secs(1_301), &mut una, 5_000);
-        assert!(validation.is_validated(Instant::from_secs(1_301), ROUND_TRIP, 5_000));
+        assert!(validation.is_validated(Instant::from_secs(1_301), 5_000));
         assert_eq!(validation.periods_over(Instant::from_secs(9_000)), 0);
     }
 
@@ -226,6 +289,6 @@ mod tests {
         let (mut validation, mut una) = (validation(), 0);
         round(&mut validation, Instant::from_secs(9), &mut una, 5_000);
         validation.reset();
-        assert_eq!(validation.pipe(Instant::from_secs(9), ROUND_TRIP), None);
+        assert_eq!(validation.pipe(Instant::from_secs(9)), None);
     }
 }

@@ -5,7 +5,7 @@
 use super::hystart::{Growth, HyStart};
 use super::validation::Validation;
 use super::{Acknowledged, AtRest, Settings};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// A congestion window.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Window {
     /// Whether the window may grow: if it kept us from sending, or, in slow start, if at least half of it is in use (RFC 7661 §4.4, RFC 9438 §5.8).
     pub(super) fn may_grow(&mut self, acknowledged: &Acknowledged) -> bool {
         self.validation.acknowledged(acknowledged);
-        let is_validated = self.validation.is_validated(acknowledged.now, acknowledged.round_trip, self.bytes);
+        let is_validated = self.validation.is_validated(acknowledged.now, self.bytes);
         acknowledged.is_window_limited || (self.is_slow_start() && is_validated && acknowledged.in_flight >= self.bytes / 2)
     }
 
@@ -90,18 +90,12 @@ impl Window {
         0
     }
 
-    /// Congestion: the threshold becomes `factor` of what was in flight, the window as much, but at least `least` segments. A window that was not validated
-    /// becomes half of what was really used of it (RFC 7661 §4.4.1).
-    pub(super) fn reduce(&mut self, now: Instant, in_flight: usize, factor: f64, least: usize) {
-        let pipe = self.validation.pipe(now, Duration::ZERO).filter(|&pipe| pipe < self.bytes / 2);
-        let reduced = match pipe {
-            Some(pipe) => {
-                let used = pipe.max(in_flight);
-                self.used_at_loss = Some(used);
-                used / 2
-            }
-            None => (in_flight as f64 * factor) as usize,
-        };
+    /// Congestion: threshold and window become `reduced`, the window at least `least` segments. A window that was not validated becomes half of what was
+    /// really used of it (RFC 7661 §4.4.1); `in_flight` is FlightSize.
+    pub(super) fn reduce(&mut self, now: Instant, in_flight: usize, reduced: usize, least: usize) {
+        let used = self.validation.unvalidated(now, self.bytes).map(|pipe| pipe.max(in_flight));
+        let reduced = used.map_or(reduced, |used| used / 2);
+        self.used_at_loss = used;
         self.threshold = reduced.max(self.floor());
         self.bytes = reduced.max(self.segment_size.saturating_mul(least));
     }
@@ -116,6 +110,11 @@ impl Window {
         }
     }
 
+    /// Lowers the threshold to this, if it is higher.
+    pub(super) fn limit_threshold(&mut self, bytes: usize) {
+        self.threshold = self.threshold.min(bytes.max(self.floor()));
+    }
+
     /// A timeout: one segment is the loss window (RFC 5681 §3.1). What was known of the use of the old one counts no more.
     pub(super) fn collapse(&mut self) {
         self.bytes = self.segment_size;
@@ -124,8 +123,8 @@ impl Window {
     }
 
     /// Before data is sent after silence: an unused window is halved for each non-validated period (RFC 7661 §4.4.3).
-    pub(super) fn revalidate(&mut self, now: Instant, round_trip: Duration) {
-        self.validation.is_validated(now, round_trip, self.bytes);
+    pub(super) fn revalidate(&mut self, now: Instant) {
+        self.validation.is_validated(now, self.bytes);
         for _ in 0..self.validation.periods_over(now).min(usize::BITS) {
             self.threshold = self.threshold.max(self.bytes / 4 * 3);
             self.bytes = self.bytes.min((self.bytes / 2).max(self.initial()));
@@ -146,6 +145,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Duration;
     use crate::wire::SequenceNumber;
 
     const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -202,17 +202,17 @@ mod tests {
     #[test]
     fn rfc_7661_section_4_4_1_loss_in_an_unused_window_falls_to_what_was_used() {
         let mut window = unused();
-        window.reduce(Instant::from_secs(10), 6_000, 0.7, 2);
+        window.reduce(Instant::from_secs(10), 6_000, 70_000, 2);
         assert_eq!((window.bytes, window.threshold), (5_000, 5_000), "Max(pipeACK,LossFlightSize)/2");
         window.recovered(4_000);
         assert_eq!((window.bytes, window.threshold), (3_000, 3_000), "(Max(pipeACK,LossFlightSize) - R)/2");
-        assert_eq!(window.validation.pipe(Instant::from_secs(10), ROUND_TRIP), None);
+        assert_eq!(window.validation.unvalidated(Instant::from_secs(10), 1 << 30), None);
     }
 
     #[test]
     fn loss_in_a_used_window_takes_the_factor() {
         let mut window = window(1_000);
-        window.reduce(Instant::from_secs(1), 10_000, 0.7, 2);
+        window.reduce(Instant::from_secs(1), 10_000, 7_000, 2);
         window.recovered(4_000);
         assert_eq!((window.bytes, window.threshold), (7_000, 7_000));
     }
@@ -221,14 +221,14 @@ mod tests {
     fn rfc_7661_section_4_4_3_silence_keeps_the_window_for_five_minutes_then_halves_it() {
         let mut window = unused();
         window.threshold = 50_000;
-        window.revalidate(Instant::from_secs(300), ROUND_TRIP);
+        window.revalidate(Instant::from_secs(300));
         assert_eq!((window.bytes, window.threshold), (100_000, 50_000));
-        window.revalidate(Instant::from_secs(312), ROUND_TRIP);
+        window.revalidate(Instant::from_secs(312));
         assert_eq!((window.bytes, window.threshold), (50_000, 75_000));
-        window.revalidate(Instant::from_secs(312 + 3_000), ROUND_TRIP);
+        window.revalidate(Instant::from_secs(312 + 3_000));
         assert_eq!(window.bytes, 10_000, "never below the initial window");
         window.bytes = 2_000;
-        window.revalidate(Instant::from_secs(99_000), ROUND_TRIP);
+        window.revalidate(Instant::from_secs(99_000));
         assert_eq!(window.bytes, 2_000, "and never more than before");
     }
 }

@@ -63,17 +63,17 @@ fn section_6_1_2_an_echo_reduces_once_for_a_window_and_is_answered_once() {
     trace.write(20_000);
     assert_eq!(trace.sent(), ["[.] 1..10001/1000 ack 1 ect0"]);
     trace.receive(echo(1_001));
-    assert_eq!(trace.connection.congestion.window(), 6_300, "slow start: the factor of a loss, of the 9000 in flight");
+    assert_eq!(trace.connection.congestion.window(), 7_000, "slow start: the factor of a loss");
     trace.receive(echo(2_001));
     trace.receive(echo(3_001));
-    assert_eq!(trace.connection.congestion.window(), 6_300, "the same window of data; and an echo grows nothing");
+    assert_eq!(trace.connection.congestion.window(), 7_000, "the same window of data; and an echo grows nothing");
     assert_eq!(trace.sent().len(), 0);
     trace.receive(echo(6_001));
-    assert_eq!(trace.sent(), ["[.W] 10001..11001 ack 1 ect0", "[.] 11001..12001 ack 1 ect0"]);
+    assert_eq!(trace.sent(), ["[.W] 10001..11001 ack 1 ect0", "[.] 11001..13001/1000 ack 1 ect0"]);
     trace.receive(ack(10_001));
-    assert_eq!(trace.sent(), ["[.] 12001..16001/1000 ack 1 ect0"]);
+    assert_eq!(trace.sent(), ["[.] 13001..17001/1000 ack 1 ect0"]);
     trace.receive(echo(11_001));
-    assert!(trace.connection.congestion.window() < 6_300, "a new window of data");
+    assert!(trace.connection.congestion.window() < 7_000, "a new window of data");
     assert_eq!(trace.host.counters.transport.congestion_echoes.get(), 2);
 }
 
@@ -87,7 +87,7 @@ fn section_6_1_2_a_loss_in_a_window_that_was_answered_changes_no_more() {
     let mut seg = echo(1_001);
     seg.options.sack = [block(2_001, 6_001)].into_iter().collect();
     trace.receive(seg);
-    assert_eq!(trace.connection.congestion.threshold(), 6_300);
+    assert_eq!(trace.connection.congestion.threshold(), 7_000);
 }
 
 #[test]

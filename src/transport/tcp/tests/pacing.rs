@@ -5,7 +5,10 @@ use super::*;
 
 /// A connection whose window of twenty segments is empty, after round trips of so long.
 fn with_round_trip(micros: u64) -> Trace {
-    let mut trace = Trace::established();
+    let mut trace = Trace::syn_sent_with(TcpConfig::default());
+    trace.host.now += Duration::from_micros(micros);
+    trace.receive(Seg { seq: 0, flags: TcpFlags::SYN, options: plain(), ..Seg::default() });
+    trace.sent();
     let mut written = 1;
     for _ in 0..30 {
         trace.write(1_000);
@@ -41,7 +44,7 @@ fn a_window_is_spread_over_half_a_round_trip_in_slow_start() {
     let window = trace.connection.congestion.window() / 1_000 * 1_000;
     trace.write(100_000);
     let mut total = sent_bytes(&mut trace);
-    assert!((2_000..=6_000).contains(&total), "a credit of 2 ms, and a packet: {total}");
+    assert!((10_000..=12_000).contains(&total), "a credit of ten segments, and a packet: {total}");
     for _ in 0..40 {
         run_for(&mut trace, 1);
         let burst = sent_bytes(&mut trace);
