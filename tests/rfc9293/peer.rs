@@ -190,7 +190,8 @@ impl Trace {
     /// An active connection over a path of 40 ms, at the time 40, without Nagle's algorithm, and with NewReno, whose windows are round numbers.
     #[track_caller]
     pub(crate) fn far_away(options: TcpOptions) -> (Trace, TcpStream) {
-        let mut trace = Trace::new();
+        // What is sent, and not how it is spread, is what these tests are about.
+        let mut trace = Trace::with(|options| options.config.tcp.pacing = false);
         let stream = trace.open_far_away(options);
         (trace, stream)
     }

@@ -451,6 +451,7 @@ impl Connection {
         self.recovery.begin(Phase::Fast(self.send.next), episode);
         self.recovery.recover = self.send.next;
         self.recovery.resent_bytes = 0;
+        self.recovery.force_one();
         self.congestion_is_told(cx.now, self.send.flight_size().min(self.congestion.window()));
     }
 
