@@ -131,8 +131,8 @@ fn section_4_a_stall_of_the_program_is_banked() {
     let (again, new) = report(&mut trace, 1, 1, 9);
     assert_eq!(
         (again, late, late + new),
-        (0, 1, 2),
-        "half of eight delivered, less the one that went again and what does not fill a segment"
+        (0, 2, 3),
+        "five eighths (ssthresh, RecoverFS) of what was delivered, less the one that went again and what does not fill a segment"
     );
 }
 
