@@ -139,8 +139,7 @@ impl Reassembly {
         }
         let datagram = self.datagrams.get_mut(&key).and_then(|entry| entry.datagram.as_mut());
         match datagram.map_or(Fit::Contradiction, |datagram| datagram.add(header, cast, range, &packet)) {
-            Fit::New => self.finish(key, packet, pool),
-            Fit::Duplicate => Outcome::Waiting,
+            Fit::New | Fit::Duplicate => self.finish(key, packet, pool),
             Fit::Contradiction => {
                 self.kill(key);
                 out.drop_packet(DropReason::FragmentOverlap, packet);
@@ -238,10 +237,13 @@ impl Datagram {
             packet.copy_to(self.buffer.bytes_mut().get_mut(range.clone()).unwrap_or_default());
             self.map.mark(&range);
             self.farthest = self.farthest.max(range.end);
-            self.length = self.length.or((!header.more_fragments).then_some(range.end));
             self.first = self.first.or((range.start == 0).then_some(*header));
             self.cast = broader(self.cast, cast);
             self.codepoints |= codepoint(header);
+        }
+        if fit != Fit::Contradiction {
+            // Bytes that are there already may say that they are the last ones.
+            self.length = self.length.or((!header.more_fragments).then_some(range.end));
         }
         fit
     }

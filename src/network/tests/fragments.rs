@@ -181,6 +181,14 @@ fn datagrams_are_told_apart() {
     assert_eq!(contents, (0..5).map(|number| vec![number; 85]).collect::<Vec<_>>());
 }
 
+#[test]
+fn a_last_fragment_whose_bytes_came_before_tells_the_length() {
+    let mut rig = Rig::new();
+    rig.receive(0, &fragment(1, 0, true, &[7; 24]));
+    rig.receive(0, &fragment(1, 16, false, &[7; 8]));
+    assert_eq!(rig.delivered().iter().map(|delivery| delivery.packet.to_vec()).collect::<Vec<_>>(), [vec![7; 24]]);
+}
+
 proptest! {
     #![proptest_config(crate::wire::testing::config())]
 
