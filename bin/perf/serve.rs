@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 
 /// Bytes that a read or write moves at most.
-const SCRATCH: usize = 256 << 10;
+const SCRATCH: usize = 64 << 10;
 /// Room for datagrams that wait to be counted.
 const DATAGRAM_BUFFER: usize = 8 << 20;
 /// Connections taken at once before the others get their turn.
