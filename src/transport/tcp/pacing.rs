@@ -7,15 +7,13 @@
 //! - Whoever did not send for a while may send ten segments at once, as at the beginning (RFC 6928), or what goes in two milliseconds if that is more. So
 //!   short answers are not held back, and a timer that is late loses nothing.
 //! - Packets hold at most a millisecond of the rate, but two segments at least: what offload saves remains where there is something to save.
-//! - The timer waits a millisecond at least, and runs only while nothing but pacing holds data back. Paths whose round trip, when their queues are empty, is
-//!   shorter are not paced: a wake-up would cost them more than a burst.
+//! - The timer waits a millisecond at least, and runs only while nothing but pacing holds data back. Near paths, whose round trip is shorter when their
+//!   queues are empty, are not paced: a wake-up would cost them more than a burst.
 
 use super::timers::Timer;
 use super::{Connection, Context};
 use crate::time::{Duration, Instant};
 
-/// Paths with a shorter round trip are not paced.
-const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(1);
 /// Segments that may always go at once after silence.
 const BURST_SEGMENTS: usize = 10;
 /// And what may go at once after silence on fast paths.
@@ -60,7 +58,7 @@ impl Pacing {
 impl Connection {
     /// `None` if nothing is to be held back.
     fn pace(&self) -> Option<Pace> {
-        if !self.is_pacing || self.round_trip.minimum() < SHORTEST_ROUND_TRIP {
+        if !self.is_pacing || self.round_trip.is_near() {
             return None;
         }
         let window = self.congestion.window();

@@ -28,6 +28,7 @@ pub(super) struct RoundTripAtRest {
     least_since: Instant,
     backoff: u8,
     is_cautious: bool,
+    is_near: bool,
 }
 
 /// Stands for no measurement.
@@ -99,6 +100,7 @@ impl RoundTrip {
             least_since: self.least.since,
             backoff: self.backoff as u8,
             is_cautious: self.is_cautious,
+            is_near: self.is_near,
         }
     }
 
@@ -112,6 +114,7 @@ impl RoundTrip {
             backoff: rested.backoff.into(),
             is_cautious: rested.is_cautious,
             least: Least { present, past, since: rested.least_since },
+            is_near: rested.is_near,
             ..RoundTrip::new(config)
         }
     }
@@ -247,5 +250,15 @@ mod tests {
         rtt.back_off();
         rtt.handshake_was_retransmitted();
         assert_eq!(rtt.timeout(), millis(3_000));
+    }
+
+    #[test]
+    fn a_near_path_stays_near_through_queues_and_rest() {
+        let mut rtt = estimator();
+        assert!(!rtt.is_near());
+        rtt.sample(Duration::from_micros(999), Instant::ZERO);
+        (1..=2_000).for_each(|second| rtt.sample(millis(20), Instant::from_secs(second)));
+        let resumed = RoundTrip::resumed(&TcpConfig::default(), rtt.at_rest());
+        assert!(rtt.is_near() && resumed.is_near() && rtt.minimum() == millis(20));
     }
 }
