@@ -141,9 +141,8 @@ pub fn prepare(frames: &mut VecDeque<Packet>, offload: &DeviceOffload, medium: M
     prepare_front(frames, usize::MAX, offload, medium, pool, &mut VecDeque::new())
 }
 
-/// The same for `count` packets at the front: what a device cannot take at once anyway stays whole, and needs no slots for headers yet. `spare` is
-/// an empty queue, kept for its memory.
-pub fn prepare_front(
+/// The same for `count` packets at the front. `spare` is an empty queue, kept for its memory.
+fn prepare_front(
     frames: &mut VecDeque<Packet>,
     count: usize,
     offload: &DeviceOffload,
@@ -173,7 +172,7 @@ pub fn prepare_front(
     refused
 }
 
-/// What a sending half keeps for [`prepare_front`]: slots for the headers of cut segments, and a queue's memory.
+/// What a sending half keeps to make frames ready, a few at a time: slots for the headers of cut segments, and a queue's memory.
 pub struct Preparer {
     medium: Medium,
     pool: Pool,
@@ -189,7 +188,7 @@ impl Preparer {
         Preparer { medium, pool: Pool::new(Preparer::HEADER_SLOTS, 0), spare: VecDeque::new() }
     }
 
-    /// [`prepare_front`].
+    /// [`prepare`] for `count` packets at the front: what a device cannot take at once anyway stays whole, and needs no slots for headers yet.
     pub fn prepare_front(&mut self, frames: &mut VecDeque<Packet>, count: usize, offload: &DeviceOffload) -> u64 {
         prepare_front(frames, count, offload, self.medium, &self.pool, &mut self.spare)
     }

@@ -429,3 +429,16 @@ pub(crate) fn write(stream: &mut TcpStream, from: u32, length: usize) {
 pub(crate) fn read_error(stream: &mut TcpStream) -> std::io::ErrorKind {
     stream.read(&mut [0]).expect_err("nothing can be read").kind()
 }
+
+/// A connection on which the quick acknowledgements of the start are over; the next number.
+pub(crate) fn calm() -> (Trace, TcpStream, u32) {
+    let (mut trace, stream) = Trace::established(plain());
+    let mut seq = 1;
+    for _ in 0..40 {
+        trace.send(data(seq, 1_000));
+        seq += 1_000;
+    }
+    trace.at(1_000);
+    trace.sent();
+    (trace, stream, seq)
+}

@@ -214,19 +214,6 @@ fn shld_not_17_data_beyond_the_window_times_the_connection_out() {
     assert_eq!(trace.sent()[0], "[.] 3001..4001 ack 1");
 }
 
-/// A connection on which the quick acknowledgements of the start are over; the next number.
-fn calm() -> (Trace, hopline::socket::TcpStream, u32) {
-    let (mut trace, stream) = Trace::established(plain());
-    let mut seq = 1;
-    for _ in 0..40 {
-        trace.send(data(seq, 1_000));
-        seq += 1_000;
-    }
-    trace.at(1_000);
-    trace.sent();
-    (trace, stream, seq)
-}
-
 /// "A TCP endpoint SHOULD implement a delayed ACK."
 #[test]
 fn shld_18_acknowledgements_are_delayed() {

@@ -9,7 +9,7 @@
 //!   raises the size; one that is lost alone is resent in smaller pieces, and is no sign of congestion (§7.6.2); if others are lost with it, it
 //!   proves nothing (§7.6.3). First the largest size is tried, then always the middle (§7.3).
 
-use super::{Connection, Context, options};
+use super::{Connection, Context, RoundTrip, options};
 use crate::config::{PathMtuProbing, TcpConfig};
 use crate::time::{Duration, Instant};
 use crate::wire::SequenceNumber;
@@ -79,6 +79,11 @@ impl Search {
     fn up_to(high: u16, not_before: Instant) -> Box<Search> {
         Box::new(Search { high, is_fresh: true, lost: 0, probe: None, not_before })
     }
+}
+
+/// How long a search waits from one probe to the next.
+fn pause(round_trip: &RoundTrip) -> Duration {
+    round_trip.smoothed().unwrap_or_default().saturating_mul(PAUSE_ROUND_TRIPS).max(LEAST_PAUSE)
 }
 
 impl Connection {
@@ -187,17 +192,12 @@ impl Connection {
 
     /// Something was sent again. If it was the probe, that proves nothing any more.
     pub(super) fn note_path_reuse(&mut self, cx: &Context<'_>, start: SequenceNumber, end: SequenceNumber) {
-        let pause = self.path_pause();
         if let Some(search) = &mut self.path.search
             && search.probe.is_some_and(|probe| probe.start.before(end) && start.before(probe.end))
         {
             search.probe = None;
-            search.not_before = search.not_before.max(cx.now + pause);
+            search.not_before = search.not_before.max(cx.now + pause(&self.round_trip));
         }
-    }
-
-    fn path_pause(&self) -> Duration {
-        self.round_trip.smoothed().unwrap_or_default().saturating_mul(PAUSE_ROUND_TRIPS).max(LEAST_PAUSE)
     }
 
     /// SND.UNA moved on: what arrived tells which size does.
@@ -209,12 +209,11 @@ impl Connection {
             self.path.full_end = None;
             self.path.verified = self.path_mtu;
         }
-        let pause = self.path_pause();
         if let Some(search) = &mut self.path.search
             && let Some(probe) = search.probe.filter(|probe| acknowledged.after_or_equal(probe.end))
         {
             (search.probe, search.lost, search.is_fresh) = (None, 0, false);
-            search.not_before = cx.now + pause;
+            search.not_before = cx.now + pause(&self.round_trip);
             self.path_mtu = probe.size;
             self.path.verified = probe.size;
             self.path.full_end = None;
@@ -225,7 +224,6 @@ impl Connection {
 
     /// Whether all that is known to be lost is the probe: that says something about its size, and nothing about congestion (RFC 4821 §7.6.2).
     pub(super) fn only_probe_is_lost(&mut self, cx: &Context<'_>) -> bool {
-        let pause = self.path_pause();
         let Some(search) = &mut self.path.search else { return false };
         let Some(probe) = search.probe.filter(|probe| self.send.scoreboard.is_all_that_is_lost(probe.start, probe.end)) else {
             return false;
@@ -233,7 +231,7 @@ impl Connection {
         cx.out.counters().transport.path_probes_lost.increment();
         search.probe = None;
         search.lost += 1;
-        search.not_before = cx.now + pause;
+        search.not_before = cx.now + pause(&self.round_trip);
         if search.lost >= TRIES {
             (search.lost, search.is_fresh, search.high) = (0, false, search.high.min(probe.size.saturating_sub(1)));
         }
