@@ -12,8 +12,8 @@ use crate::wire::{SackBlock, SackBlocks, SequenceNumber};
 const QUICK_SEGMENTS: u32 = 16;
 /// A received slice of at most this many bytes is copied behind its predecessor where that one's slot has room.
 const SMALL_SLICE: usize = 512;
-/// No full segment is smaller (RFC 9293 §3.7.1).
-const LEAST_FULL_SEGMENT: usize = 536;
+/// No full segment is smaller: RFC 9293 §3.7.1 has 536 bytes, of which options may take 40.
+const LEAST_FULL_SEGMENT: usize = 536 - 40;
 /// Segments that are offered while memory is used up.
 const SEGMENTS_UNDER_PRESSURE: usize = 4;
 /// RFC 7323 §5.5: a timestamp older than this says nothing.
@@ -450,6 +450,23 @@ mod tests {
             receive.due
         };
         assert_eq!([due(1_000), due(999), due(1_000)], [Due::Delayed, Due::Delayed, Due::Now]);
+    }
+
+    #[test]
+    fn the_smallest_full_segments_are_full_beside_their_options_too() {
+        let mut receive = ReceiveSide { quick: 0, ..ReceiveSide::new(100_000, 536, Instant::ZERO) };
+        receive.synchronize(SequenceNumber(0));
+        let mut due = |bytes| {
+            receive.advance(receive.next + bytes);
+            receive.owe_for(1, bytes as usize, Instant::ZERO);
+            let due = receive.due;
+            if due == Due::Now {
+                receive.advertise();
+            }
+            due
+        };
+        // 536 bytes less 12 of timestamps.
+        assert_eq!([due(524), due(524), due(524), due(524)], [Due::Delayed, Due::Now, Due::Delayed, Due::Now]);
     }
 
     #[test]
