@@ -288,7 +288,7 @@ impl Connection {
         let is_over = self.end_phase(told);
         let found = self.find_losses(cx.now, told);
         if (found > 0 || (is_over && self.send.scoreboard.lost() > 0)) && self.recovery.phase == Phase::Open {
-            self.enter_fast_recovery(cx, delivered);
+            self.enter_fast_recovery(cx, delivered, told.advanced);
         } else if is_repaired && self.recovery.phase == Phase::Open {
             // RFC 8985 §7.4.2: a loss all the same.
             self.congestion_is_told(cx.now, self.send.flight_size());
@@ -440,7 +440,10 @@ impl Connection {
 
     /// RFC 5681 §3.2 steps 2 and 3, RFC 6675 §5 step 4, RFC 9937 §6.2. What limited transmit added does not count as having been in flight (RFC 5681
     /// §3.2): it is what exceeds the congestion window. RecoverFS is without what was delivered before.
-    fn enter_fast_recovery(&mut self, cx: &mut Context<'_>, delivered: usize) {
+    ///
+    /// FlightSize is what it was before this acknowledgement, `advanced` included: three duplicates find the window full, but RACK may find a loss before
+    /// what was just acknowledged has made room for more.
+    fn enter_fast_recovery(&mut self, cx: &mut Context<'_>, delivered: usize, advanced: usize) {
         if self.only_probe_is_lost(cx) {
             return;
         }
@@ -452,7 +455,7 @@ impl Connection {
         self.recovery.recover = self.send.next;
         self.recovery.resent_bytes = 0;
         self.recovery.force_one();
-        self.congestion_is_told(cx.now, self.send.flight_size().min(self.congestion.window()));
+        self.congestion_is_told(cx.now, (self.send.flight_size() + advanced).min(self.congestion.window()));
     }
 
     /// RFC 3168 §6.1.2: once for a window, whether it was marks or losses that told.
@@ -481,7 +484,7 @@ impl Connection {
         let found = self.judge_by_time(cx.now);
         self.note_lost(found);
         if found > 0 && self.recovery.phase == Phase::Open {
-            self.enter_fast_recovery(cx, 0);
+            self.enter_fast_recovery(cx, 0, 0);
             self.reduce_rate(0, false);
         } else if found > 0 {
             self.recovery.force_one();

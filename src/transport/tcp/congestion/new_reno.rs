@@ -21,11 +21,12 @@ impl NewReno {
         NewReno { window, credit: 0 }
     }
 
-    /// Appropriate byte counting (RFC 3465 §2.1): one segment for each window acknowledged.
+    /// Appropriate byte counting (RFC 3465 §2.1): one segment for each window acknowledged. What is left of the window beside whole segments is never in flight.
     fn avoid_congestion(&mut self, bytes: usize) {
         self.credit = self.credit.saturating_add(bytes);
-        if self.credit >= self.window.bytes {
-            self.credit -= self.window.bytes;
+        let usable = self.window.bytes - self.window.bytes % self.window.segment_size.max(1);
+        if self.credit >= usable {
+            self.credit -= usable;
             self.window.bytes = self.window.bytes.saturating_add(self.window.segment_size);
         }
     }
@@ -130,6 +131,16 @@ mod tests {
         assert_eq!(control.window(), 10_000);
         acknowledge(&mut control, 1);
         assert_eq!(control.window(), 11_000);
+    }
+
+    #[test]
+    fn half_a_segment_of_the_window_is_never_acknowledged() {
+        let mut control = control();
+        control.on_loss(Instant::ZERO, 9_000);
+        acknowledge(&mut control, 4_000);
+        assert_eq!(control.window(), 5_500, "four segments are all that fits a window of 4,500");
+        acknowledge(&mut control, 4_999);
+        assert_eq!(control.window(), 5_500);
     }
 
     #[test]

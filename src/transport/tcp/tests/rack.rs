@@ -262,3 +262,16 @@ fn rfc6937_3_a_window_is_reduced_over_one_round_trip() {
     trace.receive(ack(12_001));
     assert_eq!(trace.connection.congestion.window(), 5_000, "RFC 9937 §6.2: ssthresh in the end");
 }
+
+#[test]
+fn flight_size_is_that_of_before_the_acknowledgement_that_tells_of_a_loss() {
+    let mut trace = flight(&[40, 42, 44, 46, 48, 50, 52, 54, 56, 58]);
+    trace.at(100);
+    trace.receive(sack(1_001, &[(2_001, 5_001)]));
+    assert_eq!(trace.sent(), ["[.] 1001..2001 ack 1"], "the second, by the third above it");
+    assert_eq!(
+        trace.connection.congestion.threshold(),
+        5_000,
+        "half of ten: the first was in flight until now (RFC 5681 §3.1, equation 4)"
+    );
+}
