@@ -5,7 +5,7 @@ use crate::common::{Need, trial};
 use crate::host::{Kind, Pair, Stream};
 use hopline::device::virtual_link::Impairments;
 use libtest_mimic::Trial;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 const NEEDS: &[Need] = &[Need::Namespaces, Need::Program("ethtool")];
@@ -20,7 +20,7 @@ const ANSWER: usize = 14_000;
 enum Measure {
     /// Megabits per second of payload that arrive within so long, slow start included.
     Goodput(Duration),
-    /// The 99th percentile of so many exchanges, in milliseconds.
+    /// The 99th percentile of the times of so many exchanges in each run, in milliseconds, over all runs.
     Exchanges(usize),
 }
 
@@ -38,8 +38,11 @@ struct Scenario {
     at_once: u64,
 }
 
-/// Sender, receiver.
-const PAIRS: [[Kind; 2]; 3] = [[Kind::Kernel, Kind::Kernel], [Kind::Hopline, Kind::Kernel], [Kind::Hopline, Kind::Hopline]];
+/// Sender, receiver; first the one to compare with.
+const PAIRS: [[Kind; 2]; 4] =
+    [[Kind::Kernel, Kind::Kernel], [Kind::Kernel, Kind::Hopline], [Kind::Hopline, Kind::Kernel], [Kind::Hopline, Kind::Hopline]];
+/// What is told of the times of exchanges, in shares of one.
+const QUANTILES: [f64; 6] = [0.5, 0.9, 0.95, 0.99, 0.999, 1.0];
 
 fn scenarios() -> Vec<Scenario> {
     let goodput = |name, millis, loss, reordering, seconds, runs, at_once| Scenario {
@@ -52,12 +55,12 @@ fn scenarios() -> Vec<Scenario> {
         at_once,
     };
     let exchanges =
-        Scenario { measure: Measure::Exchanges(500), ..goodput("10 ms, 2 % loss, request/response p99", 10, 0.02, 0.0, 0, 8, 8) };
+        Scenario { measure: Measure::Exchanges(2_000), ..goodput("10 ms, 2 % loss, request/response p99", 10, 0.02, 0.0, 0, 12, 12) };
     vec![
         goodput("20 ms, 0.1 % loss", 20, 0.001, 0.0, 12, 6, 3),
         goodput("20 ms, 1 % loss", 20, 0.01, 0.0, 12, 8, 8),
         goodput("100 ms, 1 % loss", 100, 0.01, 0.0, 20, 16, 16),
-        goodput("50 ms, 1 % reordering", 50, 0.0, 0.01, 8, 2, 2),
+        goodput("50 ms, 1 % reordering", 50, 0.0, 0.01, 8, 8, 2),
         exchanges,
     ]
 }
@@ -75,27 +78,49 @@ impl Scenario {
         [there, back]
     }
 
-    /// The figure of one run.
-    fn run(&self, kinds: [Kind; 2], seed: u64) -> f64 {
+    /// What one run measures: a rate, or the time of each exchange.
+    fn run(&self, kinds: [Kind; 2], seed: u64) -> Vec<f64> {
         let cable = Cable::new(self.impairments(), seed);
         let pair = Pair::new(&cable, kinds);
         match self.measure {
-            Measure::Goodput(duration) => goodput(pair, duration),
-            Measure::Exchanges(count) => percentile_of_exchanges(pair, count),
+            Measure::Goodput(duration) => vec![goodput(pair, duration)],
+            Measure::Exchanges(count) => times_of_exchanges(pair, count),
         }
     }
 
     /// All runs, a few at once: they wait most of the time.
-    fn all_runs(&self, kinds: [Kind; 2]) -> Vec<f64> {
+    fn all_runs(&self, kinds: [Kind; 2]) -> Vec<Vec<f64>> {
         let seeds: Vec<u64> = (1..=self.runs).collect();
         let batches = seeds.chunks(self.at_once as usize);
         let run_batch = |batch: &[u64]| {
             std::thread::scope(|scope| {
                 let threads: Vec<_> = batch.iter().map(|&seed| scope.spawn(move || self.run(kinds, seed))).collect();
-                threads.into_iter().map(|thread| thread.join().expect("the run ends well")).collect::<Vec<f64>>()
+                threads.into_iter().map(|thread| thread.join().expect("the run ends well")).collect::<Vec<_>>()
             })
         };
         batches.flat_map(run_batch).collect()
+    }
+
+    /// The figure to compare: the mean of rates, or the 99th percentile of all times.
+    fn figure(&self, runs: &[Vec<f64>]) -> f64 {
+        let values = runs.concat();
+        match self.measure {
+            Measure::Goodput(_) => values.iter().sum::<f64>() / values.len() as f64,
+            Measure::Exchanges(_) => quantile(values, 0.99),
+        }
+    }
+
+    /// What the runs of one pair were like.
+    fn details(&self, runs: &[Vec<f64>]) -> String {
+        let list = |figures: Vec<f64>| figures.iter().map(|figure| format!("{figure:.1}")).collect::<Vec<_>>().join(" ");
+        match self.measure {
+            Measure::Goodput(_) => list(runs.concat()),
+            Measure::Exchanges(_) => {
+                let all = QUANTILES.map(|share| quantile(runs.concat(), share)).to_vec();
+                let each = runs.iter().map(|run| quantile(run.clone(), 0.99)).collect();
+                format!("p50, p90, p95, p99, p99.9, longest: {}; p99 of each run: {}", list(all), list(each))
+            }
+        }
     }
 
     /// The larger, the better: of rates, or of the inverses of times.
@@ -115,7 +140,7 @@ fn goodput(pair: Pair, duration: Duration) -> f64 {
         });
         let (mut bytes, mut buffer) = (0, vec![0; 256 << 10]);
         while start.elapsed() < duration {
-            bytes += receiver.read(&mut buffer).expect("data arrives");
+            bytes += read(&mut *receiver, &mut buffer);
         }
         drop(receiver);
         bytes
@@ -123,21 +148,20 @@ fn goodput(pair: Pair, duration: Duration) -> f64 {
     bytes as f64 * 8.0 / start.elapsed().min(duration).as_secs_f64() / 1e6
 }
 
-fn percentile_of_exchanges(pair: Pair, count: usize) -> f64 {
+/// In milliseconds.
+fn times_of_exchanges(pair: Pair, count: usize) -> Vec<f64> {
     let Pair { streams: [mut answers, mut asks], .. } = pair;
-    let mut times = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         scope.spawn(move || {
             let answer = vec![7; ANSWER];
             while read_exactly(&mut *answers, QUESTION) {
                 answers.write_all(&answer).expect("the answer goes");
             }
         });
-        let times: Vec<Duration> = (0..count).map(|_| exchange(&mut *asks)).collect();
+        let times = (0..count).map(|_| exchange(&mut *asks).as_secs_f64() * 1e3).collect();
         drop(asks);
         times
-    });
-    times.sort_unstable();
-    times[times.len() * 99 / 100].as_secs_f64() * 1e3
+    })
 }
 
 fn exchange(asks: &mut dyn Stream) -> Duration {
@@ -151,23 +175,31 @@ fn read_exactly(stream: &mut dyn Read, length: usize) -> bool {
     stream.read_exact(&mut vec![0; length]).is_ok()
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+/// A program that is stopped and goes on finds its calls interrupted.
+fn read(stream: &mut dyn Read, buffer: &mut [u8]) -> usize {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result.expect("data arrives"),
+        }
+    }
 }
 
-/// Runs a scenario with each pair, and tells the ratios to the kernel: of Hopline to the kernel, of Hopline to Hopline.
-fn compare(scenario: &Scenario) -> [f64; 2] {
-    let figures: Vec<Vec<f64>> = PAIRS.iter().map(|&kinds| scenario.all_runs(kinds)).collect();
-    let [kernel, mixed, own] = [0, 1, 2].map(|pair: usize| mean(&figures[pair]));
-    let ratios = [scenario.ratio(mixed, kernel), scenario.ratio(own, kernel)];
+fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[((values.len() as f64 * share) as usize).min(values.len() - 1)]
+}
+
+/// Runs a scenario with each pair, and tells the ratios of the others to the kernel on both ends.
+fn compare(scenario: &Scenario) -> Vec<f64> {
+    let runs: Vec<_> = PAIRS.iter().map(|&kinds| scenario.all_runs(kinds)).collect();
+    let figures: Vec<f64> = runs.iter().map(|runs| scenario.figure(runs)).collect();
     let unit = if matches!(scenario.measure, Measure::Goodput(_)) { "Mbit/s" } else { "ms" };
-    println!(
-        "{:<40} kernel {kernel:>7.2} {unit}, Hopline to kernel {mixed:>7.2} (ratio {:.2}), Hopline to Hopline {own:>7.2} (ratio {:.2})",
-        scenario.name, ratios[0], ratios[1]
-    );
-    for (kinds, runs) in PAIRS.iter().zip(&figures) {
-        let runs: Vec<String> = runs.iter().map(|figure| format!("{figure:.1}")).collect();
-        println!("    {kinds:?}: {}", runs.join(" "));
+    println!("{}, in {unit}", scenario.name);
+    let ratios: Vec<f64> = figures.iter().map(|&figure| scenario.ratio(figure, figures[0])).collect();
+    for (index, [sender, receiver]) in PAIRS.iter().enumerate() {
+        let pair = format!("{sender:?} to {receiver:?}");
+        println!("    {pair:<18} {:>7.2} (ratio {:.2}): {}", figures[index], ratios[index], scenario.details(&runs[index]));
     }
     ratios
 }
@@ -185,7 +217,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("the_kernel_and_hopline_share_an_emulated_path", NEEDS, smoke)];
     let comparisons = scenarios().into_iter().map(|scenario| {
         let name = format!("comparison_{}", scenario.name.replace([' ', ',', '%', '/', '.'], "_"));
-        trial(&name, NEEDS, move || drop(compare(&scenario).to_vec())).with_ignored_flag(true)
+        trial(&name, NEEDS, move || drop(compare(&scenario))).with_ignored_flag(true)
     });
     trials.extend(comparisons);
     trials

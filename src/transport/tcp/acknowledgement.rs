@@ -189,6 +189,10 @@ impl Connection {
         let measured = once.or_else(again)?.min(LONGEST_ROUND_TRIP);
         self.round_trip.sample(measured, segment.arrived);
         self.recovery.loss_probes.measured();
+        // The SYN's acknowledgement is never delayed, and says nothing.
+        if progress.delivered <= self.send.segment_size && self.send.scoreboard.is_empty() && self.send.acknowledged_bytes > 0 {
+            self.recovery.loss_probes.single_acknowledged(measured.saturating_sub(self.round_trip.minimum()));
+        }
         Some(measured)
     }
 

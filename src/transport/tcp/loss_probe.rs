@@ -1,7 +1,7 @@
 //! Tail loss probes (RFC 8985 §7): when a flight's last segments, or their acknowledgements, are lost, nobody would say so before the retransmission timer
 //! does. A segment more, sent after two round trips, makes the peer say it.
 //!
-//! Owns TLP.end_seq and TLP.is_retrans. Refuses the timers' table, which `transmit` fills.
+//! Owns TLP.end_seq and TLP.is_retrans, and what was learned of the peer's delayed acknowledgements. Refuses the timers' table, which `transmit` fills.
 
 use super::emit::Cause;
 use super::retransmission::Told;
@@ -9,27 +9,42 @@ use super::{Connection, Context};
 use crate::time::Duration;
 use crate::wire::SequenceNumber;
 
-/// TLP.max_ack_delay of §7.2: what a peer takes at most to acknowledge a single segment. Peers that take longer (RFC 9293 §3.8.6.3 allows 500 ms) get a
-/// probe they did not need, and the report of it costs nothing (§7.4.2, case 1).
+/// TLP.max_ack_delay of §7.2, before anything is known of the peer: what it takes at most to acknowledge a single segment. Peers that take longer (RFC 9293
+/// §3.8.6.3 allows 500 ms) get a probe they did not need, and the report of it costs nothing (§7.4.2, case 1).
 const LONGEST_ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(100);
+/// What was learned is forgotten by this part with each acknowledgement of a single segment that came sooner.
+const FORGETS: u32 = 8;
 /// Room for the clocks of both ends, as the least that is added.
 const TICK: Duration = Duration::from_millis(2);
 
 /// Probes of one connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct LossProbes {
     /// TLP.end_seq and TLP.is_retrans, while a probe is not acknowledged.
     outstanding: Option<(SequenceNumber, bool)>,
     /// A round trip was measured since the last probe (§7.3, second condition).
     is_measured: bool,
+    /// How late single segments were acknowledged lately: TLP.max_ack_delay. Dialogues, whose answers acknowledge, need not wait for a delay that never comes.
+    delay: Duration,
     /// Probes sent.
     pub(super) sent: u64,
+}
+
+impl Default for LossProbes {
+    fn default() -> LossProbes {
+        LossProbes { outstanding: None, is_measured: false, delay: LONGEST_ACKNOWLEDGEMENT_DELAY, sent: 0 }
+    }
 }
 
 impl LossProbes {
     /// A round trip was measured.
     pub(super) fn measured(&mut self) {
         self.is_measured = true;
+    }
+
+    /// A single segment was acknowledged so much later than the path takes.
+    pub(super) fn single_acknowledged(&mut self, late: Duration) {
+        self.delay = late.max(self.delay - self.delay / FORGETS).min(LONGEST_ACKNOWLEDGEMENT_DELAY);
     }
 
     /// Whether no probe was ever sent, and one may be.
@@ -69,6 +84,10 @@ impl LossProbes {
         if !is_retransmission || is_reported || is_beyond || is_plain_duplicate {
             self.outstanding = None;
         }
+        if is_retransmission && (is_reported || is_plain_duplicate) {
+            // It was too early: the peer delays its acknowledgements after all.
+            self.delay = LONGEST_ACKNOWLEDGEMENT_DELAY;
+        }
         is_retransmission && is_beyond && !is_reported
     }
 }
@@ -82,7 +101,7 @@ impl Connection {
         }
         let smoothed = self.round_trip.smoothed()?;
         let is_single = self.send.flight_size() <= self.send.segment_size;
-        Some(smoothed * 2 + if is_single { LONGEST_ACKNOWLEDGEMENT_DELAY } else { TICK })
+        Some(smoothed * 2 + if is_single { self.recovery.loss_probes.delay.max(TICK) } else { TICK })
     }
 
     /// §7.3, TLP_send_probe(): something new if there is, else the last segment again. The retransmission timer follows.

@@ -84,6 +84,12 @@ impl Rack {
         self.reordering_seen
     }
 
+    /// What seemed lost came late: a recovery was not needed. Step 3 does not look at what was sent again; but where segments come later than the third behind
+    /// them, all are, so that it would never see any reordering (Linux counts it as well, `tcp_try_undo_partial()`).
+    pub(super) fn recovery_was_spurious(&mut self) {
+        self.reordering_seen = true;
+    }
+
     /// Steps 2 and 3: the latest transmission that `arrived` tells of, whether it came out of order, and the highest number delivered.
     pub(super) fn delivered(&mut self, latest: Option<Sent>, arrived: Instant, is_reordered: bool, forward: SequenceNumber) {
         self.forward = self.forward.latest(forward);

@@ -350,6 +350,8 @@ impl Connection {
         if episode.is_timeout {
             self.round_trip.timeout_was_spurious();
             self.send.last_sent = cx.now;
+        } else {
+            self.recovery.rack.recovery_was_spurious();
         }
         // RFC 4015 §3.4: "In that case, the TCP sender MUST refrain from reversing congestion control state".
         let is_reversed = !episode.is_marked && episode.before.name() == self.congestion.name();

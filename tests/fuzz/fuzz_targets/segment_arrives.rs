@@ -68,6 +68,7 @@ struct Model {
     iss: Option<SequenceNumber>,
     acknowledged: SequenceNumber,
     sent: SequenceNumber,
+    /// The furthest end of our window, as offered.
     edge: Option<SequenceNumber>,
     shift: u8,
     written: u32,
@@ -208,7 +209,7 @@ impl Model {
         self.sent = self.sent.latest(header.sequence + header.segment_length(payload.len() as u32));
     }
 
-    /// Neither what is acknowledged nor what is offered is ever taken back.
+    /// Neither what is acknowledged nor what is offered is ever taken back; but less than a unit of the scaled window is not told (RFC 7323 §2.4).
     fn check_window(&mut self, header: &TcpHeader) {
         if !header.flags.contains(TcpFlags::ACK) {
             return;
@@ -220,8 +221,9 @@ impl Model {
         }
         let shift = if self.stamps { self.shift } else { 0 };
         let edge = header.acknowledgement + (u32::from(header.window) << shift);
-        let before = self.edge.replace(edge).unwrap_or(edge);
-        assert!(edge.after_or_equal(before), "the window's edge went back from {before} to {edge}");
+        let furthest = self.edge.map_or(edge, |furthest| furthest.latest(edge));
+        self.edge = Some(furthest);
+        assert!((edge + (1 << shift) - 1).after_or_equal(furthest), "the window's edge went back from {furthest} to {edge}");
     }
 
     fn number(&self, number: &Number, base: SequenceNumber) -> SequenceNumber {

@@ -88,6 +88,22 @@ fn rfc8985_6_2_step_4_once_reordering_was_seen_time_alone_tells_loss() {
 }
 
 #[test]
+fn a_recovery_for_nothing_means_reordering() {
+    let mut trace = far_away(with_sack());
+    trace.write(10_000);
+    trace.sent();
+    trace.at(80);
+    trace.receive(sack(1, &[(1_001, 4_001)]));
+    assert_eq!(trace.sent(), ["[.] 1..1001 ack 1"]);
+    trace.at(84);
+    trace.receive(ack(4_001));
+    assert!(!trace.connection.recovery.rack.reordering_seen(), "step 3 does not look at what was sent again");
+    trace.at(120);
+    trace.receive(sack(4_001, &[(1, 1_001)]));
+    assert!(trace.connection.recovery.rack.reordering_seen(), "the peer had it twice");
+}
+
+#[test]
 fn rfc8985_7_2_the_probe_waits_two_round_trips_and_for_a_single_segments_acknowledgement() {
     let mut trace = far_away(with_sack());
     trace.write(3_000);
@@ -100,6 +116,41 @@ fn rfc8985_7_2_the_probe_waits_two_round_trips_and_for_a_single_segments_acknowl
     assert_eq!(trace.deadline(), Some(80 + 80 + 100), "TLP.max_ack_delay");
     trace.receive(sack(3_001, &[(3_501, 4_001)]));
     assert_eq!(trace.deadline(), Some(60 + 20 + 5), "SACK tells of holes: the reordering timer");
+}
+
+/// Single segments, a second apart, each acknowledged after 40 ms and so many more.
+fn dialogue(delays: impl IntoIterator<Item = u64>) -> Trace {
+    let mut trace = far_away(with_sack());
+    let mut number = 1;
+    for (second, delay) in (1..).zip(delays) {
+        trace.at(second * 1_000);
+        trace.write(1_000);
+        number += 1_000;
+        trace.at(second * 1_000 + 40 + delay);
+        trace.receive(ack(number));
+        assert_eq!(trace.sent().len(), 1);
+    }
+    trace.at(100_000);
+    trace.write(1_000);
+    trace.sent();
+    trace
+}
+
+#[test]
+fn rfc8985_7_2_how_long_a_peer_delays_acknowledgements_is_learned() {
+    assert_eq!(dialogue([0; 50]).deadline(), Some(100_000 + 80 + 2), "it does not");
+    let mut trace = dialogue([0; 50].into_iter().chain([20]));
+    let deadline = trace.deadline().unwrap();
+    assert!((100_000 + 80 + 20..=100_000 + 80 + 26).contains(&deadline), "{deadline}: 20 ms, and what that adds to SRTT");
+    trace.at(100_120);
+    assert_eq!(trace.sent().len(), 1, "the probe");
+    trace.receive(sack(52_001, &[(51_001, 52_001)]));
+    trace.at(101_000);
+    trace.write(1_000);
+    trace.receive(ack(53_001));
+    trace.write(1_000);
+    let deadline = trace.deadline().unwrap();
+    assert!(deadline >= 101_000 + 160, "{deadline}: a probe for nothing, so that nothing is known any more");
 }
 
 #[test]
