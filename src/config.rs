@@ -165,8 +165,12 @@ pub struct TcpConfig {
     pub send_buffer: usize,
     /// What that may grow to as the congestion window does, unless the program sets a size.
     pub send_buffer_maximum: usize,
-    /// The same on a near path, one with a round trip below a millisecond: what is enough for any such path, and still fits a processor's cache.
-    pub send_buffer_near: usize,
+    /// What either buffer may grow to on a near path, one with a round trip below a millisecond: what is enough for any such path, and still fits a
+    /// processor's cache. A receive buffer starts with an eighth of it there.
+    pub near_buffer: usize,
+    /// What the buffers of all near paths, of one direction, may grow to together: a busy connection (one that had something to do within `rest_after`) may
+    /// have an equal share, if that is less than `near_buffer`. What is larger already stays so.
+    pub near_buffers: usize,
     /// Bytes of slots in use, by all sockets and by packets on their way, beyond which buffers do not grow, windows shrink as they are used, and data out of
     /// order is not kept (counted as pruned).
     pub memory_bytes: usize,
@@ -289,7 +293,8 @@ impl Default for TcpConfig {
             receive_buffer_maximum: 63 << 20,
             send_buffer: 1 << 20,
             send_buffer_maximum: 64 << 20,
-            send_buffer_near: 4 << 20,
+            near_buffer: 4 << 20,
+            near_buffers: 32 << 20,
             memory_bytes: 1 << 30,
             out_of_order_bytes: 8 << 20,
             sack_ranges: 65_536,

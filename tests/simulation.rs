@@ -506,14 +506,14 @@ fn figures(world: &mut World, stream: &TcpStream) -> StreamInfo {
 }
 
 /// The send buffer at the end of a transfer over a near path with a deep queue, on which nothing is lost.
-fn grown_send_buffer(send_buffer_near: usize) -> usize {
+fn grown_send_buffer(near_buffer: usize) -> usize {
     let mut world = World::new(1);
-    let mut host = |address| {
+    let mut host = |address, near_buffer| {
         let mut options = HostOptions::new(address);
-        options.config.tcp.send_buffer_near = send_buffer_near;
+        (options.config.tcp.near_buffer, options.config.tcp.near_buffers) = (near_buffer, 64 << 20);
         world.host(options)
     };
-    let hosts = [host("192.0.2.1/24"), host("192.0.2.2/24")];
+    let hosts = [host("192.0.2.1/24", near_buffer), host("192.0.2.2/24", 64 << 20)];
     let (delay, rate_bits_per_second) = (Duration::from_micros(100), Some(1_000_000_000));
     world.join(&hosts, &Impairments { delay, rate_bits_per_second, queue_bytes: 64 << 20, ..Impairments::default() });
     let [_, writer, _] = transfer_with_figures(&mut world, hosts, 48 << 20);
@@ -524,6 +524,41 @@ fn grown_send_buffer(send_buffer_near: usize) -> usize {
 fn send_buffers_on_near_paths_stay_within_their_own_bound() {
     assert_eq!(grown_send_buffer(2 << 20), 2 << 20);
     assert!(grown_send_buffer(64 << 20) > 3 << 20, "the path alone lets it grow further");
+}
+
+/// The largest receive buffer of eight connections over a near path that are read in turns, each all that has come since its last one.
+fn largest_receive_buffer(near_buffers: usize) -> usize {
+    let mut world = World::new(1);
+    let mut host = |address| {
+        let mut options = HostOptions::new(address);
+        options.config.tcp.near_buffers = near_buffers;
+        world.host(options)
+    };
+    let [a, b] = [host("192.0.2.1/24"), host("192.0.2.2/24")];
+    let (delay, rate_bits_per_second) = (Duration::from_micros(100), Some(10_000_000_000));
+    world.join(&[a, b], &Impairments { delay, rate_bits_per_second, queue_bytes: 64 << 20, ..Impairments::default() });
+    let listener = world[b].listen("0.0.0.0:80").unwrap();
+    let mut flows: Vec<_> = std::iter::repeat_with(|| {
+        let writer = world[a].connect("192.0.2.2:80").unwrap();
+        (writer, accept(&mut world, &listener).unwrap())
+    })
+    .take(8)
+    .collect();
+    let (mut buffer, data) = (vec![0; 1 << 16], vec![7; 1 << 16]);
+    for turn in 0..80 {
+        for (writer, _) in &mut flows {
+            while writer.write(&data).is_ok() {}
+        }
+        world.run_for(Duration::from_millis(1));
+        drain(&mut flows[turn % 8].1, &mut buffer);
+    }
+    flows.iter().map(|(_, reader)| figures(&mut world, reader).receive_buffer).max().unwrap_or_default()
+}
+
+#[test]
+fn near_paths_share_what_their_buffers_may_grow_to() {
+    assert_eq!(largest_receive_buffer(8 << 20), 1 << 20);
+    assert!(largest_receive_buffer(64 << 20) > 3 << 20, "what one turn brings lets them grow further");
 }
 
 /// A transfer in one direction: so many bytes, so many written, so many read.

@@ -155,6 +155,7 @@ impl Connections {
                 self.visit(key, environment, now, out, |connection, cx| connection.end_batch(cx));
             }
         }
+        environment.share_near_buffers(self.may_rest.len());
         // The memory is kept for the next batch.
         if self.touched.is_empty() {
             self.touched = touched;

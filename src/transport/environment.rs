@@ -36,6 +36,8 @@ pub(super) struct Environment {
     pub(super) challenge_acks: ChallengeBudget,
     pub(super) fast_open: CookieCache,
     pub(super) fast_open_server: ServerCookies,
+    /// Bytes that one connection's buffer may grow to on a near path.
+    near_share: usize,
     /// Set when nothing may be opened any more: why.
     pub(super) refusing: Option<Failure>,
 }
@@ -57,6 +59,7 @@ impl Environment {
             challenge_acks: ChallengeBudget::new(config.tcp.challenge_acks_per_second),
             fast_open,
             fast_open_server,
+            near_share: config.tcp.near_buffer,
             refusing: None,
         }
     }
@@ -83,9 +86,16 @@ impl Environment {
             challenge_acks: &mut self.challenge_acks,
             fast_open: &mut self.fast_open,
             packet_number: &mut self.packet_number,
+            near_share: self.near_share,
             path_mtu,
             out,
         }
+    }
+
+    /// So many connections are busy: what there is for those on near paths is divided among them.
+    pub(super) fn share_near_buffers(&mut self, busy: usize) {
+        let share = self.tcp.near_buffers / busy.max(1);
+        self.near_share = share.min(self.tcp.near_buffer);
     }
 
     /// A number for a packet of ours.

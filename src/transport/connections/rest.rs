@@ -34,6 +34,11 @@ impl MayRest {
         Some(at)
     }
 
+    /// Connections that were visited lately.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// When somebody is to be looked at.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.list.front().map(|&(at, _)| at)

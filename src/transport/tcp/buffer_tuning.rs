@@ -14,6 +14,8 @@ const SPARE_SEGMENTS: usize = 16;
 /// By how much more than twice what was read the window grows, at most: a sender that doubles its rate in each round trip must not find a closed window before
 /// what we offer reaches it.
 const FASTEST: usize = 6;
+/// On a near path a receive buffer starts with what it may grow to, divided by this.
+const NEAR_START: usize = 8;
 
 /// What the program read in a round trip (the idea of Fisk and Feng, "Dynamic right-sizing in TCP", 2001, as Linux has it).
 #[derive(Copy, Clone, Debug)]
@@ -47,6 +49,14 @@ impl Tuning {
 }
 
 impl Connection {
+    /// The round trip is known: a receive buffer that has not grown starts smaller on a near path. What is offered already stays so.
+    pub(super) fn start_near(&mut self, cx: &Context<'_>) {
+        let receive = &mut self.receive;
+        if self.round_trip.is_near() && self.options.tunes_receive_buffer && receive.buffer == cx.config.receive_buffer {
+            receive.buffer = receive.buffer.min((cx.config.near_buffer / NEAR_START).max(receive.window() as usize));
+        }
+    }
+
     /// The program has read `bytes` since the last look.
     pub(super) fn tune_receive_buffer(&mut self, cx: &Context<'_>, bytes: usize) {
         if bytes == 0 || !self.options.tunes_receive_buffer {
@@ -54,22 +64,26 @@ impl Connection {
         }
         let round_trip = self.round_trip.smoothed().unwrap_or_default();
         let wanted = self.receive.tuning.take_read(cx.now, round_trip, bytes, self.receive.segment_size);
-        let Some(wanted) = wanted.map(|wanted| wanted.min(cx.config.receive_buffer_maximum)) else { return };
+        let Some(wanted) = wanted.map(|wanted| wanted.min(cx.config.receive_buffer_maximum).min(self.near_bound(cx))) else { return };
         if wanted > self.receive.buffer && !cx.is_under_pressure() {
             self.receive.buffer = wanted;
         }
     }
 
-    /// What the send buffer should be: two congestion windows, as far as they are used. On a near path, that is no measure: nothing is lost there,
-    /// and what is sent faster than the peer reads only waits longer in its buffer.
+    /// On a near path what was used is no measure: nothing is lost there, and what is sent faster than the peer reads only waits longer in its buffer. What
+    /// comes in one round trip is what came in one batch, of other connections' data as well: each would grow with the turns that it got.
+    fn near_bound(&self, cx: &Context<'_>) -> usize {
+        if self.round_trip.is_near() { cx.near_share } else { usize::MAX }
+    }
+
+    /// What the send buffer should be: two congestion windows, as far as they are used.
     pub(super) fn tuned_send_buffer(&self, cx: &Context<'_>, options: &SocketOptions) -> usize {
         let present = options.send_buffer;
         if !options.tunes_send_buffer || cx.is_under_pressure() {
             return present;
         }
         let used = self.congestion.window().min(self.send.largest_flight.saturating_mul(2));
-        let most = if self.round_trip.is_near() { cx.config.send_buffer_near } else { usize::MAX };
-        used.saturating_mul(2).min(most).min(cx.config.send_buffer_maximum).max(present)
+        used.saturating_mul(2).min(self.near_bound(cx)).min(cx.config.send_buffer_maximum).max(present)
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Context<'a> {
     pub fast_open: &'a mut CookieCache,
     /// The last number given to a packet.
     pub packet_number: &'a mut u64,
+    /// Bytes that a buffer may grow to on a near path: this connection's share of [`TcpConfig::near_buffers`].
+    pub near_share: usize,
     /// The path MTU to this connection's peer, in bytes of IP packet.
     pub path_mtu: u16,
     /// Where packets, wakes and events go.

@@ -110,10 +110,9 @@ impl Connection {
         }
         self.wished_user_timeout = self.options.user_timeout;
         self.adapt_user_timeout(cx.config.user_timeout_limits);
-        self.receive.buffer = match self.options.tunes_receive_buffer {
-            true => self.receive.buffer.max(self.options.receive_buffer),
-            false => self.options.receive_buffer,
-        };
+        if !self.options.tunes_receive_buffer {
+            self.receive.buffer = self.options.receive_buffer;
+        }
         self.timers.cancel(Timer::Keepalive);
         self.recovery.restarts_timer |= self.options.user_timeout.is_some();
         if self.congestion.name() != self.options.congestion_control.name() {

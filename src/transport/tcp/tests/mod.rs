@@ -92,6 +92,7 @@ impl Host {
             challenge_acks: &mut self.challenge_acks,
             fast_open: &mut self.fast_open,
             packet_number: &mut self.packet_number,
+            near_share: self.config.near_buffer,
             path_mtu: self.path_mtu,
             out: &mut self.out,
         }
