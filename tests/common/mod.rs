@@ -11,6 +11,7 @@ pub use namespace::{Namespace, Process, veth};
 
 use hopline::socket::Handoff;
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -61,6 +62,16 @@ pub fn run_in_each_handoff(arguments: &Arguments, trials: impl Fn() -> Vec<Trial
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(name).is_file())
+}
+
+/// Reads once, and again where a signal came between: a program that is stopped and goes on finds the kernel's calls with a time limit interrupted.
+pub fn read(stream: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Waits until `condition` holds, at most ten seconds. For what other processes do: there is no event to wait for.

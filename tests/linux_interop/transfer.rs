@@ -1,5 +1,6 @@
 //! Bytes that are known at every position, moved through streams of either kind.
 
+use crate::common::read;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::OnceLock;
@@ -69,7 +70,7 @@ pub(crate) fn send(stream: &mut impl Stream, count: u64) {
 pub(crate) fn receive(stream: &mut impl Read, count: u64) {
     let mut position = receive_part(stream, count);
     let mut rest = [0; 1];
-    position += stream.read(&mut rest).unwrap_or_else(|error| panic!("reading the end after {position} bytes: {error:?}")) as u64;
+    position += read(stream, &mut rest).unwrap_or_else(|error| panic!("reading the end after {position} bytes: {error:?}")) as u64;
     assert_eq!(position, count, "more bytes than were sent");
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn receive_part(stream: &mut impl Read, count: u64) -> u64 {
     let mut position = 0;
     while position < count {
         let room = buffer.len().min((count - position) as usize);
-        let got = stream.read(&mut buffer[..room]).unwrap_or_else(|error| panic!("reading after {position} of {count} bytes: {error:?}"));
+        let got = read(stream, &mut buffer[..room]).unwrap_or_else(|error| panic!("reading after {position} of {count} bytes: {error:?}"));
         assert!(got > 0, "the stream ended after {position} of {count} bytes");
         check(&buffer[..got], position);
         position += got as u64;

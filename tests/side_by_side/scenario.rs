@@ -1,11 +1,11 @@
 //! The paths, what is measured on them, and the table.
 
 use crate::cable::Cable;
-use crate::common::{Need, trial};
+use crate::common::{Need, read, trial};
 use crate::host::{Kind, Pair, Stream};
 use hopline::device::virtual_link::Impairments;
 use libtest_mimic::Trial;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 const NEEDS: &[Need] = &[Need::Namespaces, Need::Program("ethtool")];
@@ -136,11 +136,11 @@ fn goodput(pair: Pair, duration: Duration) -> f64 {
         scope.spawn(move || {
             let chunk = vec![7; 64 << 10];
             // It ends when the receiver goes.
-            while start.elapsed() < duration && sender.write(&chunk).is_ok() {}
+            while start.elapsed() < duration && sender.write_all(&chunk).is_ok() {}
         });
         let (mut bytes, mut buffer) = (0, vec![0; 256 << 10]);
         while start.elapsed() < duration {
-            bytes += read(&mut *receiver, &mut buffer);
+            bytes += read(&mut *receiver, &mut buffer).expect("data arrives");
         }
         drop(receiver);
         bytes
@@ -173,16 +173,6 @@ fn exchange(asks: &mut dyn Stream) -> Duration {
 
 fn read_exactly(stream: &mut dyn Read, length: usize) -> bool {
     stream.read_exact(&mut vec![0; length]).is_ok()
-}
-
-/// A program that is stopped and goes on finds its calls interrupted.
-fn read(stream: &mut dyn Read, buffer: &mut [u8]) -> usize {
-    loop {
-        match stream.read(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result.expect("data arrives"),
-        }
-    }
 }
 
 fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
