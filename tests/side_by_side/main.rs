@@ -4,7 +4,7 @@
 //! socket, on either of them; `scenario.rs` has the paths and what is measured. Without arguments a short smoke test runs. The comparison itself:
 //!
 //! ```sh
-//! cargo test --release --test side_by_side -- --ignored --nocapture      # about four minutes, on an otherwise idle machine
+//! cargo test --release --test side_by_side -- --ignored --nocapture      # about ten minutes, on an otherwise idle machine
 //! ```
 
 #[cfg(target_os = "linux")]
