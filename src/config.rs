@@ -27,6 +27,9 @@ pub struct Config {
 pub struct PipelineConfig {
     /// How a message gets from one layer to the next.
     pub handoff: Handoff,
+    /// Whether a program's thread that waits receives frames itself, in the receive thread's place (by [`Handoff::Combining`], on devices at which two threads can
+    /// wait: packet sockets, TUN and TAP): a round trip then wakes one thread and not two.
+    pub programs_receive: bool,
     /// Packets from the device that may be inside the stack, before their payload has reached a socket.
     pub credit_packets: usize,
     /// Bytes of such packets.
@@ -49,6 +52,7 @@ impl Default for PipelineConfig {
     fn default() -> PipelineConfig {
         PipelineConfig {
             handoff: Handoff::default(),
+            programs_receive: true,
             credit_packets: 2_048,
             credit_bytes: 8 << 20,
             device_room_packets: 1_024,

@@ -209,6 +209,8 @@ counter_group! {
         network_wakeups,
         /// Wake-ups of the transport thread.
         transport_wakeups,
+        /// Times that a program's thread took frames off the device in the receive thread's place.
+        receptions_by_programs,
         /// Messages that crossed a channel.
         messages,
         /// Messages that found their inbox full: must stay zero for packets from the device and from programs.

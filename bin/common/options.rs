@@ -50,6 +50,9 @@ pub(crate) struct NetworkOptions {
     /// How packets pass from layer to layer
     #[arg(long, value_name = "MODE", default_value = "combining")]
     pub(crate) handoff: HandoffMode,
+    /// Whether a thread that waits receives frames itself (by combining): for comparisons
+    #[arg(long, value_name = "on|off", default_value = "on", hide = true)]
+    pub(crate) programs_receive: Switch,
     #[command(flatten)]
     pub(crate) impairments: LabImpairments,
 }

@@ -60,7 +60,7 @@ impl Session {
         let (config, notes) = resolver_config(&options.dns)?;
         let resolver = Arc::new(Resolver::new(config, Hosts::of_system())?);
         let builder = observers.into_iter().fold(Stack::builder(), StackBuilder::observer).resolver(resolver.clone());
-        let builder = builder.handoff(options.handoff.into());
+        let builder = builder.config(stack_config(options));
         let builder = resolver.config().servers.iter().fold(builder, |builder, server| builder.dns(server.ip()));
         let builder = options.mtu.into_iter().fold(builder, |builder, mtu| builder.mtu(mtu.into()));
         let (builder, device) = attach(program, builder, options, hint)?;
@@ -137,9 +137,14 @@ fn lab_options(options: &NetworkOptions, observers: Vec<Arc<dyn Observer>>) -> R
     };
     let mut link = LinkOptions { seed: wanted.lab_seed, offload: options.offload == Switch::On, ..LinkOptions::default() };
     link.mtu = options.mtu.map_or(link.mtu, usize::from);
+    Ok(LabOptions { impairments, link, config: stack_config(options), observers, ..LabOptions::default() })
+}
+
+fn stack_config(options: &NetworkOptions) -> Config {
     let mut config = Config::default();
     config.pipeline.handoff = options.handoff.into();
-    Ok(LabOptions { impairments, link, config, observers, ..LabOptions::default() })
+    config.pipeline.programs_receive = options.programs_receive == Switch::On;
+    config
 }
 
 /// Writes what passes through the lab's device to a file, whose recorder goes to `made`.

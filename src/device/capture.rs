@@ -7,7 +7,7 @@
 //! Packets are written as they pass between stack and device: a super-segment is one long packet. A checksum that is only partial is completed in the
 //! written copy. Packets to send are written when the device is offered them.
 
-use super::{Device, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent};
+use super::{Device, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits};
 use crate::layer::{Event, Observer};
 use crate::packet::{ChecksumState, Packet, Pool};
 use crate::time::Instant;
@@ -128,6 +128,19 @@ impl FrameReceiver for RecordingReceiver {
             self.recorder.record(Direction::In, &mut batch.iter().skip(first));
         }
         received
+    }
+
+    fn part(&mut self) -> Option<Waits> {
+        self.inner.part()
+    }
+
+    fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<Stock> {
+        let first = batch.len();
+        let stock = self.inner.read(pool, limit, batch);
+        if batch.len() > first {
+            self.recorder.record(Direction::In, &mut batch.iter().skip(first));
+        }
+        stock
     }
 
     fn losses(&mut self) -> Losses {

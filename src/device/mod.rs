@@ -4,7 +4,8 @@
 //! Read the traits here first, then `virtual_link`, then `linux`. What the system brings is behind one name, `system`; `elsewhere` lists it.
 //!
 //! A device is opened into a receiving half, which the receive thread blocks in, a sending half, which the link thread uses and which
-//! never blocks, and a waker.
+//! never blocks, and a waker. Where several threads can wait for frames, the receiving half gives its waits away ([`FrameReceiver::part`]), and is then
+//! read from by whoever was woken.
 
 pub mod bsd;
 pub mod capture;
@@ -44,6 +45,7 @@ use crate::wire::MacAddress;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What carries the packets.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -119,10 +121,57 @@ pub trait FrameReceiver: Send {
     /// these events alone. Frames come with their offload facts set; `arrived` and `number` are the caller's.
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received>;
 
+    /// Gives its waits away, where two threads can wait for one device: from then on [`FrameReceiver::read`] takes the place of
+    /// [`FrameReceiver::receive`]. `None` where that is not possible; then everything stays as it is.
+    fn part(&mut self) -> Option<Waits> {
+        None
+    }
+
+    /// After [`FrameReceiver::part`]: appends at most `limit` frames to `batch`, as [`FrameReceiver::receive`] does, without waiting for any.
+    fn read(&mut self, _pool: &Pool, _limit: usize, _batch: &mut Vec<Packet>) -> io::Result<Stock> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Frames lost before we could read them, since the last call: dropped by the kernel for want of room; longer than a slot.
     fn losses(&mut self) -> Losses {
         Losses::default()
     }
+}
+
+/// What a reading left in the device.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Stock {
+    /// Nothing: what comes from now on wakes whoever waits.
+    Empty,
+    /// Perhaps something, of which nobody is told again.
+    Unknown,
+}
+
+/// The waits of a device at which two threads wait.
+///
+/// A frame wakes the guest alone while there is one in [`GuestWait::wait`], and else the host. So nobody is woken for nothing, and a guest that leaves
+/// need not tell anybody, unless it was woken for frames and has not read until the device's [`Stock`] was empty: then it has to use the [`Waker`].
+pub struct Waits {
+    /// The receive thread's.
+    pub host: Box<dyn HostWait>,
+    /// One other thread's.
+    pub guest: Arc<dyn GuestWait>,
+}
+
+/// The wait of a receive thread whose receiver is read by others as well.
+pub trait HostWait: Send {
+    /// Waits for what [`FrameReceiver::receive`] does; for frames only if `want_frames`, and for those that the guest is not woken for; not at all if
+    /// `has_frames`. Says what ended the wait, and whether there may be frames to read.
+    fn wait(&mut self, want_frames: bool, want_writable: bool, has_frames: bool) -> io::Result<(Received, bool)>;
+}
+
+/// The wait of a thread that reads in the receive thread's place. One thread at a time waits.
+pub trait GuestWait: Send + Sync {
+    /// Waits until there are frames or [`GuestWait::wake`] is called, at most for `timeout`, which may be rounded up to a few milliseconds. True if there
+    /// may be frames; false also for no reason.
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<bool>;
+    /// Ends the wait, or the next one.
+    fn wake(&self);
 }
 
 /// What ended a wait, besides frames.

@@ -49,6 +49,8 @@ thread_local! {
     static QUOTA: Cell<usize> = const { Cell::new(PROGRAM_QUOTA) };
     /// How often it may still run what it brings; without a number as often as it likes.
     static RUNS_LEFT: Cell<Option<usize>> = const { Cell::new(Some(PROGRAM_RUNS)) };
+    /// How many sockets its runs have woken.
+    static WOKEN: Cell<usize> = const { Cell::new(0) };
 }
 
 #[derive(Copy, Clone)]
@@ -81,6 +83,27 @@ impl Due {
 pub(crate) fn set_quota(messages: usize) {
     QUOTA.set(messages);
     RUNS_LEFT.set(None);
+}
+
+/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets its runs had something.
+pub(crate) fn as_receiver(quota: usize, body: impl FnOnce()) -> usize {
+    let (own_quota, runs_left) = (QUOTA.replace(quota), RUNS_LEFT.replace(None));
+    let woken = count_woken(body);
+    QUOTA.set(own_quota);
+    RUNS_LEFT.set(runs_left);
+    woken
+}
+
+/// Runs `body`, and says for how many sockets its runs had something.
+pub(crate) fn count_woken(body: impl FnOnce()) -> usize {
+    let before = WOKEN.get();
+    body();
+    WOKEN.get().wrapping_sub(before)
+}
+
+/// The current thread's run has something for so many sockets.
+pub(super) fn add_woken(sockets: usize) {
+    WOKEN.set(WOKEN.get().wrapping_add(sockets));
 }
 
 /// The current thread has found nothing to do, and is about to wait: a rest, after which it runs again what it brings.
@@ -317,6 +340,7 @@ where
     /// What follows a run, without any lock.
     fn finish(&self, outcome: Outcome) -> Due {
         let Outcome { messages: _, due, wakes, calls, panic } = outcome;
+        add_woken(wakes.len());
         wakes.iter().for_each(|waiting| waiting.notify());
         if calls {
             self.entry.call();

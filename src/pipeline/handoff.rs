@@ -11,7 +11,8 @@ pub enum Handoff {
     /// Over bounded channels, a thread for each layer: the reference.
     Queue,
     /// Over the same channels, but whoever brings a message runs an idle layer at once; the layer's own thread has the timers, and what is more than a
-    /// little. A round trip wakes no thread but the receive thread and the program's.
+    /// little. A round trip wakes no thread but the receive thread and the program's, and the program's alone where
+    /// [it can receive itself](crate::config::PipelineConfig::programs_receive).
     #[default]
     Combining,
 }

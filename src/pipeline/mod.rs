@@ -4,8 +4,8 @@
 //! the real clock, and shutdown. Refuses to know any protocol: it drives whatever is a [`crate::layer::Layer`].
 //!
 //! Read `handoff.rs` first (how a message gets from one layer to the next), then `inbox.rs` (where it waits), `layer_loop.rs` (one turn of a layer), `queue.rs`
-//! and `combining.rs` (whose thread takes it), then `receive_thread.rs` and `device_side.rs` (the two ends at the device), then `threads.rs` (start and
-//! stop).
+//! and `combining.rs` (whose thread takes it), then `reception.rs`, `receive_thread.rs`, `seat.rs` (a program's thread in the receive thread's place) and
+//! `device_side.rs` (the two ends at the device), then `threads.rs` (start and stop).
 //!
 //! Nobody here waits for another: what enters is bounded where it enters (credits for packets from the device, room for packets of
 //! programs, a share of each inbox for the stack's own packets), and each inbox is as large as all of that together. Nothing polls: a
@@ -25,6 +25,10 @@ pub(crate) mod marks;
 mod messages;
 mod queue;
 mod receive_thread;
+mod reception;
+mod seat;
+#[cfg(test)]
+pub(crate) mod testing;
 mod threads;
 mod trouble;
 
@@ -34,4 +38,5 @@ pub use hop::Hop;
 pub(crate) use clock::RealClock;
 pub(crate) use combining::rest;
 pub(crate) use health::{Health, Status};
+pub(crate) use seat::{Leader, Next, Seat};
 pub(crate) use threads::{Inboxes, Pipeline, Plan};

@@ -1,20 +1,18 @@
-//! The receive thread: blocks in the device, gives each packet its credit, its arrival time and its number, and passes it to the link layer.
+//! The receive thread: waits for the device, and has the [reception](super::reception) read.
 //!
-//! It is the only thread that waits in the kernel, so it also watches for what others cannot: that the device takes frames again, that the
-//! interface changed. Without credit it does not read, but still waits for those.
+//! It also watches for what others do not: that the device takes frames again, that the interface changed. Without credit it does not read, but still
+//! waits for those. Where a program's thread can read in its place (`seat.rs`), it is woken for frames only while none does.
 
-use super::clock::RealClock;
-use super::credits::Credits;
+use super::combining;
 use super::device_side::Writability;
 use super::health::{Health, Status};
-use super::inbox::{Entry, Refusal};
-use crate::counters::Counters;
-use crate::device::{FrameReceiver, LinkChange, Losses, Received};
-use crate::layer::DropReason;
-use crate::packet::{Guard, Packet, Pool};
-use crate::time::Clock;
+use super::inbox::Entry;
+use super::reception::Reception;
+use super::seat::Seat;
+use crate::device::{HostWait, LinkChange, Received, Stock};
 use crate::transport::shared::Failure;
 use crate::{link, network, transport};
+use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,16 +30,14 @@ pub(crate) struct Entries {
 
 /// Everything that the receive thread works with.
 pub(crate) struct ReceiveThread {
-    pub(crate) receiver: Box<dyn FrameReceiver>,
-    pub(crate) pool: Pool,
-    pub(crate) credits: Arc<Credits>,
+    pub(crate) reception: Arc<Mutex<Reception>>,
+    /// Where it waits apart from reading: then programs' threads may read as well.
+    pub(crate) wait: Option<Box<dyn HostWait>>,
+    pub(crate) seat: Arc<Seat>,
     pub(crate) entries: Entries,
     pub(crate) writability: Arc<Writability>,
     pub(crate) stop: Arc<AtomicBool>,
-    pub(crate) clock: RealClock,
-    pub(crate) counters: Arc<Counters>,
     pub(crate) health: Arc<Health>,
-    pub(crate) batch_frames: usize,
 }
 
 /// Whether there is anything more to expect from the device.
@@ -54,14 +50,11 @@ enum Device {
 impl ReceiveThread {
     /// Receives until told to stop, or until the device is dead; then waits to be told to stop.
     pub(crate) fn run(&mut self) {
-        let mut batch = Vec::with_capacity(self.batch_frames);
-        let mut number = 0;
         let mut errors = 0;
         while !self.is_stopped() {
-            let device = match self.receive(&mut batch) {
+            let device = match self.receive() {
                 Ok(received) => {
                     errors = 0;
-                    self.deliver(&mut batch, &mut number);
                     self.react(received)
                 }
                 Err(error) => self.react_to_error(&error, &mut errors),
@@ -76,50 +69,38 @@ impl ReceiveThread {
         self.stop.load(Ordering::SeqCst)
     }
 
-    fn receive(&mut self, batch: &mut Vec<Packet>) -> io::Result<Received> {
-        let limit = self.credits.allowance(self.batch_frames);
-        if limit == 0 {
-            self.counters.device.credit_stalls.increment();
-        }
-        self.receiver.receive(&self.pool, limit, self.writability.is_wanted(), batch)
-    }
-
-    fn deliver(&mut self, batch: &mut Vec<Packet>, number: &mut u64) {
-        self.count_losses();
-        if batch.is_empty() {
-            return;
-        }
-        let now = self.clock.now();
-        let counters = &self.counters.device;
-        counters.receive_batches.increment();
-        counters.frames_received.add(batch.len() as u64);
-        let batch_bytes = batch.iter().map(Packet::len).sum();
-        for mut packet in batch.drain(..) {
-            let bytes = packet.len();
-            counters.bytes_received.add(bytes as u64);
-            *number += 1;
-            (packet.arrived, packet.number) = (now, *number);
-            self.credits.take(bytes);
-            packet.guard = Some(Guard::new(self.credits.clone(), bytes));
-            if let Err(refused) = self.entries.link.push(link::Message::Frame(packet)) {
-                self.count_refused(refused.cause);
+    fn receive(&mut self) -> io::Result<Received> {
+        let want_writable = self.writability.is_wanted();
+        let Some(wait) = &mut self.wait else {
+            let (received, reading) = self.reception.lock().receive(want_writable)?;
+            reading.ring(&self.entries.link);
+            return Ok(received);
+        };
+        let (limit, stock) = {
+            let mut reception = self.reception.lock();
+            if let Some(error) = reception.left_error.take() {
+                return Err(error);
             }
+            (reception.allowance(reception.batch_frames), reception.stock)
+        };
+        let (received, has_frames) = wait.wait(limit > 0, want_writable, limit > 0 && stock == Stock::Unknown)?;
+        if has_frames || received.woken || stock == Stock::Unknown {
+            self.read()?;
         }
-        self.entries.link.ring_for(batch_bytes);
+        Ok(received)
     }
 
-    fn count_refused(&self, cause: Refusal) {
-        let reason = if cause == Refusal::Closed { DropReason::ShuttingDown } else { DropReason::InboxFull };
-        self.counters.dropped(reason).increment();
-        if cause == Refusal::Overflow {
-            self.counters.pipeline.inbox_overflows.increment();
+    /// Others may have used the credit up, or read the frames, since the wait began.
+    fn read(&self) -> io::Result<()> {
+        let mut reception = self.reception.lock();
+        let limit = reception.credits.allowance(reception.batch_frames);
+        if limit > 0 {
+            let reading = reception.read(limit)?;
+            drop(reception);
+            let woken = combining::count_woken(|| reading.ring(&self.entries.link));
+            self.seat.note(&reading, woken);
         }
-    }
-
-    fn count_losses(&mut self) {
-        let Losses { kernel_drops, truncated } = self.receiver.losses();
-        self.counters.device.kernel_drops.add(kernel_drops);
-        self.counters.device.truncated.add(truncated);
+        Ok(())
     }
 
     fn react(&self, received: Received) -> Device {
@@ -169,6 +150,7 @@ impl ReceiveThread {
     }
 
     fn wait_for_stop(&self) {
+        self.seat.close();
         while !self.is_stopped() {
             std::thread::park();
         }

@@ -15,10 +15,12 @@ use super::layer_loop::{EntryPort, LayerLoop, Nowhere, Pace, Port, Reins};
 use super::marks::{DirtyList, DirtyReader};
 use super::messages::{Message, Stage};
 use super::receive_thread::{Entries, ReceiveThread};
+use super::reception::Reception;
+use super::seat::{Chair, Seat};
 use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
-use crate::device::{OpenDevice, Waker};
+use crate::device::{OpenDevice, Stock, Waits, Waker};
 use crate::layer::{Observer, Outbox};
 use crate::link::Link;
 use crate::network::Network;
@@ -78,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) clock: RealClock,
     pub(crate) health: Arc<Health>,
+    /// Where programs' threads receive, if they are to.
+    pub(crate) seat: Arc<Seat>,
     pub(crate) inboxes: Inboxes,
 }
 
@@ -157,8 +161,9 @@ impl Pipeline {
     }
 
     fn assemble(&self, plan: Plan) -> Loops {
-        let Plan { device, config, topology, pool, mut random, marks, device_room, counters, observer, clock, health, inboxes } = plan;
-        let OpenDevice { receiver, sender, waker } = device;
+        let Plan { device, config, topology, pool, mut random, marks, device_room, counters, observer, clock, health, seat, inboxes } =
+            plan;
+        let OpenDevice { mut receiver, sender, waker } = device;
         let Inboxes { entries, link, network, transport } = inboxes;
         let tools = Tools { clock, batch_messages: config.pipeline.batch_messages.max(1), counters: counters.clone(), observer };
         let writability = Arc::new(Writability::default());
@@ -167,6 +172,33 @@ impl Pipeline {
         let link_layer = Link::new(config.link.clone(), topology.medium, topology.mtu, pool.clone(), random.split());
         let network_layer = Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split());
         let transport_layer = Transport::new(&config, topology, pool.clone(), random.split(), marks.clone(), device_room);
+        let programs_receive = config.pipeline.handoff == Handoff::Combining && config.pipeline.programs_receive;
+        let waits = if programs_receive { receiver.part() } else { None };
+        let reception = Arc::new(Mutex::new(Reception {
+            receiver,
+            pool,
+            credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker.clone()),
+            link: entries.link.clone(),
+            clock,
+            counters: counters.clone(),
+            batch_frames: config.pipeline.receive_batch_frames.max(1),
+            number: 0,
+            batch: Vec::new(),
+            stock: Stock::Empty,
+            left_error: None,
+        }));
+        let host = waits.map(|Waits { host, guest }| {
+            let chair = Chair {
+                reception: reception.clone(),
+                link: entries.link.clone(),
+                waker,
+                quota: config.pipeline.receive_batch_frames.max(tools.batch_messages),
+                counters,
+                trouble: self.trouble.clone(),
+            };
+            seat.furnish(guest, chair);
+            host
+        });
         Loops {
             link: LayerLoop {
                 layer: link_layer,
@@ -198,24 +230,13 @@ impl Pipeline {
                 pace: tools.pace(|counters| &counters.pipeline.transport_wakeups),
                 reins: self.transport_reins().clone(),
             },
-            receive: ReceiveThread {
-                receiver,
-                pool,
-                credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker),
-                entries,
-                writability,
-                stop: self.stop_receiving.clone(),
-                clock,
-                counters,
-                health,
-                batch_frames: config.pipeline.receive_batch_frames.max(1),
-            },
+            receive: ReceiveThread { reception, wait: host, seat, entries, writability, stop: self.stop_receiving.clone(), health },
         }
     }
 
     fn spawn(&self, handoff: Handoff, loops: Loops, marks: Arc<DirtyList>) -> io::Result<()> {
         let Loops { link, network, transport, mut receive } = loops;
-        let quota = receive.batch_frames.max(transport.pace.batch_messages);
+        let quota = receive.reception.lock().batch_frames.max(transport.pace.batch_messages);
         let mut threads = self.threads.lock();
         match handoff {
             Handoff::Queue => self.spawn_loops(&mut threads, (link, network, transport), marks)?,
@@ -225,6 +246,7 @@ impl Pipeline {
         threads.receive = Some(named(RECEIVE, move || {
             combining::set_quota(quota);
             guarded(RECEIVE, &trouble, || receive.run());
+            receive.seat.close();
         })?);
         Ok(())
     }

@@ -178,6 +178,7 @@ impl Host {
             topology,
             waiting: Waiting::Never,
             health: Arc::default(),
+            seat: Arc::default(),
         });
         Host {
             link_out: Outbox::new(counters.clone()),

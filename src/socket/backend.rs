@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::network::topology::Topology;
 use crate::packet::Pool;
-use crate::pipeline::{Health, Status};
+use crate::pipeline::{Health, Seat, Status};
 use crate::time::Clock;
 use crate::transport::ports::PortProvider;
 use crate::transport::shared::{DeviceRoom, Failure, MarkQueue};
@@ -41,6 +41,7 @@ pub(crate) struct Backend {
     topology: RwLock<Arc<Topology>>,
     waiting: Waiting,
     health: Arc<Health>,
+    seat: Arc<Seat>,
 }
 
 /// The parts of a [`Backend`], named.
@@ -55,13 +56,15 @@ pub(crate) struct BackendParts {
     pub(crate) waiting: Waiting,
     /// Of the threads; a default one for whoever drives the layers itself.
     pub(crate) health: Arc<Health>,
+    /// Likewise.
+    pub(crate) seat: Arc<Seat>,
 }
 
 impl Backend {
     pub(crate) fn new(parts: BackendParts) -> Arc<Backend> {
-        let BackendParts { marks, device_room, pool, ports, config, clock, topology, waiting, health } = parts;
+        let BackendParts { marks, device_room, pool, ports, config, clock, topology, waiting, health, seat } = parts;
         let topology = RwLock::new(topology);
-        Arc::new(Backend { marks, device_room, pool, ports, config, clock, topology, waiting, health })
+        Arc::new(Backend { marks, device_room, pool, ports, config, clock, topology, waiting, health, seat })
     }
 
     /// The addresses and routes at this moment.
@@ -81,6 +84,11 @@ impl Backend {
     /// The stack's health, for those who drive its layers.
     pub(crate) fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// Where a thread that waits receives.
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
     pub(crate) fn status(&self) -> Status {

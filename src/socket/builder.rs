@@ -11,7 +11,7 @@ use crate::layer::Observer;
 use crate::network::topology::{AddressMode, Cidr, Route, Topology, Via};
 use crate::packet::Pool;
 use crate::pipeline::marks::DirtyList;
-use crate::pipeline::{Handoff, Health, Inboxes, Pipeline, Plan, RealClock};
+use crate::pipeline::{Handoff, Inboxes, Pipeline, Plan, RealClock};
 use crate::random::SecretRandom;
 use crate::resolver::Resolver;
 use crate::transport::ports::{OwnPorts, PortProvider};
@@ -186,7 +186,8 @@ impl StackBuilder {
             clock: Arc::new(clock),
             topology: topology.clone(),
             waiting: Waiting::Allowed,
-            health: Arc::new(Health::default()),
+            health: Arc::default(),
+            seat: Arc::default(),
         });
         let resolve = match self.resolve {
             Some(resolve) => resolve,
@@ -204,6 +205,7 @@ impl StackBuilder {
             observer: Observers::join(self.observers),
             clock,
             health: backend.health().clone(),
+            seat: backend.seat().clone(),
             inboxes,
         })?;
         let name_servers = self.name_servers;

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::layer::Notify;
 use crate::network::{DeliveryError, ErrorReport, Fragmentation};
 use crate::packet::{Account, Packet};
+use crate::pipeline::testing::FakeStack;
 use crate::time::Instant;
 use crate::transport::shared::{Datagram, DatagramShared, Failure, Mark, Phase, Readiness};
 use crate::wire::Protocol;
@@ -236,6 +237,50 @@ fn a_poller_looks_only_at_sockets_that_changed_and_forgets_dropped_ones() {
     }
     poller.wait(&mut events, Some(std::time::Duration::ZERO)).unwrap();
     assert!(events.is_empty(), "{events:?}");
+}
+
+/// Of two stacks a poller leads in the last one, and hears of both.
+#[test]
+fn a_poller_leads_while_it_waits_and_hears_what_others_do() {
+    let stacks = [FakeStack::new(64), FakeStack::new(64)];
+    let fakes = [0, 1].map(|index: usize| Fake::with_seat(Waiting::Never, stacks[index].seat.clone()));
+    let poller = Poller::new().unwrap();
+    let sockets = [0, 1].map(|index: usize| udp(&fakes[index]));
+    for (index, (socket, _)) in sockets.iter().enumerate() {
+        poller.register(socket, index as u64, Interest::READABLE).unwrap();
+    }
+    let mut events = Vec::new();
+    for round in 0..1_000 {
+        let index = round % 2;
+        let (socket, shared) = &sockets[index];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                stacks[1].device.await_guest();
+                stacks[1].device.arrive(b"frame");
+                stacks[1].device.await_guest();
+                match round % 3 {
+                    0 => poller.notify(),
+                    _ => arrive(&fakes[index], shared, "192.0.2.2:9", b"1"),
+                }
+            });
+            poller.wait(&mut events, None).unwrap();
+        });
+        assert_eq!(events.iter().map(|event| event.token).collect::<Vec<_>>(), if round % 3 == 0 { vec![] } else { vec![index as u64] });
+        if round % 3 > 0 {
+            socket.recv(&mut [0; 9]).unwrap();
+        }
+        assert_eq!(stacks[1].received().len(), 1);
+    }
+    assert_eq!((stacks[0].receptions(), stacks[1].receptions()), (0, 1_000));
+    assert_eq!(poller.wait(&mut events, Some(std::time::Duration::from_millis(1))).unwrap(), 0);
+    // Somebody else sits there: it waits beside.
+    let seat = stacks[1].seat.take().expect("nobody sits there");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| poller.wait(&mut Vec::new(), None));
+        poller.notify();
+        waiting.join().unwrap().unwrap();
+    });
+    drop(seat);
 }
 
 #[test]

@@ -5,9 +5,9 @@
 
 use super::datagram::DatagramHandle;
 use super::{IcmpSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
-use crate::pipeline::rest;
+use crate::pipeline::{Next, Seat, rest};
 use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpShared, Watch, Watcher, Watches};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::io;
@@ -64,6 +64,7 @@ pub trait Pollable: sealed::Source {}
 
 pub(super) mod sealed {
     use super::{Readiness, Watches};
+    use crate::pipeline::Seat;
     use std::sync::Arc;
 
     /// What a poller needs of a socket's shared part.
@@ -78,6 +79,8 @@ pub(super) mod sealed {
     pub trait Source {
         /// The shared part.
         fn shared(&self) -> Arc<dyn Shared>;
+        /// Where a thread that waits for it can receive.
+        fn seat(&self) -> &Arc<Seat>;
     }
 }
 
@@ -98,6 +101,10 @@ struct State {
     /// Tokens that may be ready, each once.
     candidates: Vec<u64>,
     notified: bool,
+    /// That of the stack of the last socket to be registered.
+    seat: Option<Arc<Seat>>,
+    /// That in which a thread waits for this poller.
+    led: Option<Arc<Seat>>,
 }
 
 struct Registration {
@@ -117,7 +124,8 @@ impl Poller {
     pub fn register(&self, handle: &impl Pollable, token: u64, interest: Interest) -> io::Result<()> {
         let shared = handle.shared();
         let registration = Registration { shared: Arc::downgrade(&shared), interest, queued: false };
-        match self.core.state.lock().registered.entry(token) {
+        let mut state = self.core.state.lock();
+        match state.registered.entry(token) {
             std::collections::hash_map::Entry::Occupied(mut taken) if taken.get().shared.strong_count() == 0 => {
                 taken.insert(registration);
             }
@@ -128,6 +136,8 @@ impl Poller {
                 free.insert(registration);
             }
         }
+        state.seat = Some(handle.seat().clone());
+        drop(state);
         let watcher: Arc<dyn Watcher> = self.core.clone();
         shared.change_watches(&mut |watches| watches.push(Watch { watcher: watcher.clone(), token }));
         self.core.consider(token);
@@ -158,6 +168,7 @@ impl Poller {
     pub fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<usize> {
         events.clear();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut next = Next::Look;
         loop {
             self.core.collect(events);
             let mut state = self.core.state.lock();
@@ -165,16 +176,24 @@ impl Poller {
             if notified || !events.is_empty() {
                 return Ok(events.len());
             }
-            if state.candidates.is_empty() && !self.core.sleep(&mut state, deadline) {
-                return Ok(0);
+            if !state.candidates.is_empty() {
+                continue;
+            }
+            rest();
+            match time_left(deadline) {
+                Some(Duration::ZERO) => return Ok(0),
+                left => next = self.core.sleep(state, left, next),
             }
         }
     }
 
     /// Ends the wait of another thread, or the next one.
     pub fn notify(&self) {
-        self.core.state.lock().notified = true;
-        self.core.signal();
+        let mut state = self.core.state.lock();
+        state.notified = true;
+        let led = state.led.clone();
+        drop(state);
+        self.core.signal(led);
     }
 }
 
@@ -207,12 +226,18 @@ impl Drop for Poller {
 impl Core {
     /// Puts `token` among the candidates and wakes a waiting thread.
     fn consider(&self, token: u64) {
-        if self.state.lock().queue(token) {
-            self.signal();
+        let mut state = self.state.lock();
+        if state.queue(token) {
+            let led = state.led.clone();
+            drop(state);
+            self.signal(led);
         }
     }
 
-    fn signal(&self) {
+    fn signal(&self, led: Option<Arc<Seat>>) {
+        if let Some(seat) = led {
+            seat.call();
+        }
         self.ready.notify_one();
         self.signpost.signal();
     }
@@ -260,21 +285,26 @@ impl Core {
         }
     }
 
-    /// Sleeps until signalled; false once `deadline` has passed.
-    fn sleep(&self, state: &mut parking_lot::MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
-        rest();
-        match deadline {
-            None => {
-                self.ready.wait(state);
-                true
-            }
-            Some(deadline) if deadline <= Instant::now() => false,
-            Some(deadline) => {
-                self.ready.wait_until(state, deadline);
-                true
-            }
+    /// Sleeps until signalled, at most for `timeout`; in the seat of a stack, if it is to have.
+    fn sleep(&self, mut state: MutexGuard<'_, State>, timeout: Option<Duration>, next: Next) -> Next {
+        let seat = state.seat.clone().filter(|_| next == Next::Look && state.led.is_none());
+        if let Some(leader) = seat.as_ref().and_then(|seat| seat.take()) {
+            state.led.clone_from(&seat);
+            drop(state);
+            let next = leader.wait(timeout);
+            self.state.lock().led = None;
+            return next;
         }
+        match timeout {
+            None => self.ready.wait(&mut state),
+            Some(timeout) => drop(self.ready.wait_for(&mut state, timeout)),
+        }
+        Next::Look
     }
+}
+
+fn time_left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 impl State {
@@ -381,11 +411,19 @@ impl Source for TcpStream {
     fn shared(&self) -> Arc<dyn Shared> {
         self.handle.shared.clone()
     }
+
+    fn seat(&self) -> &Arc<Seat> {
+        self.handle.backend.seat()
+    }
 }
 
 impl Source for TcpListener {
     fn shared(&self) -> Arc<dyn Shared> {
         self.handle.shared.clone()
+    }
+
+    fn seat(&self) -> &Arc<Seat> {
+        self.handle.backend.seat()
     }
 }
 
@@ -393,11 +431,19 @@ impl Source for DatagramHandle {
     fn shared(&self) -> Arc<dyn Shared> {
         self.shared.clone()
     }
+
+    fn seat(&self) -> &Arc<Seat> {
+        self.backend.seat()
+    }
 }
 
 impl Source for UdpSocket {
     fn shared(&self) -> Arc<dyn Shared> {
         Source::shared(&*self.handle)
+    }
+
+    fn seat(&self) -> &Arc<Seat> {
+        Source::seat(&*self.handle)
     }
 }
 
@@ -405,11 +451,19 @@ impl Source for IcmpSocket {
     fn shared(&self) -> Arc<dyn Shared> {
         Source::shared(&*self.handle)
     }
+
+    fn seat(&self) -> &Arc<Seat> {
+        Source::seat(&*self.handle)
+    }
 }
 
 impl Source for RawSocket {
     fn shared(&self) -> Arc<dyn Shared> {
         Source::shared(&*self.handle)
+    }
+
+    fn seat(&self) -> &Arc<Seat> {
+        Source::seat(&*self.handle)
     }
 }
 

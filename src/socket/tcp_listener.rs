@@ -21,7 +21,7 @@ pub struct TcpListener {
 /// What the clones of a listener have in common.
 pub(super) struct Handle {
     pub(super) shared: Arc<ListenerShared>,
-    backend: Arc<Backend>,
+    pub(super) backend: Arc<Backend>,
     settings: Settings,
 }
 

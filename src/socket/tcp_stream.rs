@@ -44,7 +44,7 @@ pub struct TcpStream {
 /// What the clones of a stream have in common.
 pub(super) struct Handle {
     pub(super) shared: Arc<TcpShared>,
-    backend: Arc<Backend>,
+    pub(super) backend: Arc<Backend>,
     settings: Settings,
     /// Held by one writer while it copies, never while it waits: keeps the chunks of two writers apart and lets small writes share a slot.
     turn: Mutex<()>,

@@ -6,7 +6,7 @@ use crate::device::{DeviceOffload, Medium};
 use crate::layer::Notify;
 use crate::network::topology::{AddressMode, Topology};
 use crate::packet::Pool;
-use crate::pipeline::Health;
+use crate::pipeline::{Health, Seat};
 use crate::time::{Clock, Instant};
 use crate::transport::ports::OwnPorts;
 use crate::transport::shared::{
@@ -49,6 +49,15 @@ impl Fake {
     }
 
     pub(super) fn with_config(waiting: Waiting, config: Config) -> Fake {
+        Fake::with_parts(waiting, config, Arc::default())
+    }
+
+    /// Whose threads may receive, where they wait.
+    pub(super) fn with_seat(waiting: Waiting, seat: Arc<Seat>) -> Fake {
+        Fake::with_parts(waiting, Config::default(), seat)
+    }
+
+    fn with_parts(waiting: Waiting, config: Config, seat: Arc<Seat>) -> Fake {
         let marked = Arc::new(Marked::default());
         let topology = Topology {
             addresses: vec!["192.0.2.1/24".parse().unwrap()],
@@ -68,6 +77,7 @@ impl Fake {
             topology: Arc::new(topology),
             waiting,
             health: Arc::new(Health::default()),
+            seat,
         });
         Fake { backend, marked }
     }

@@ -3,10 +3,11 @@
 //! Owns non-blocking mode and timeouts, and the one loop in which program threads wait.
 
 use super::backend::Backend;
-use crate::pipeline::rest;
-use crate::transport::shared::Wakeup;
-use parking_lot::Mutex;
+use crate::pipeline::{Leader, Next, rest};
+use crate::transport::shared::{Wakeup, Watch, Watched, Watcher};
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -52,9 +53,9 @@ pub(crate) struct Wait<'a> {
 
 impl Wait<'_> {
     /// Runs `attempt` under the lock until it gives something. `WouldBlock` when patience is over; the stack's end is an error of its own.
-    pub(crate) fn until<S, T>(&self, state: &Mutex<S>, mut attempt: impl FnMut(&mut S) -> Option<io::Result<T>>) -> io::Result<T> {
+    pub(crate) fn until<S: Watched, T>(&self, state: &Mutex<S>, mut attempt: impl FnMut(&mut S) -> Option<io::Result<T>>) -> io::Result<T> {
         let mut guard = state.lock();
-        let mut waited = false;
+        let (mut waited, mut next) = (false, Next::Look);
         loop {
             if let Some(result) = attempt(&mut guard) {
                 return result.map_err(|error| self.backend.late(error, waited));
@@ -65,11 +66,28 @@ impl Wait<'_> {
             rest();
             let left = self.patience.left()?;
             waited = true;
-            match self.side {
-                Side::Read => self.wakeup.wait_readable(&mut guard, left),
-                Side::Write => self.wakeup.wait_writable(&mut guard, left),
+            next = match self.backend.seat().take() {
+                Some(leader) if next == Next::Look => self.lead(&leader, &mut guard, left),
+                _ => self.park(&mut guard, left),
             };
         }
+    }
+
+    /// Waits in the stack's seat, which this socket calls meanwhile.
+    fn lead<S: Watched>(&self, leader: &Leader<'_>, guard: &mut MutexGuard<'_, S>, timeout: Option<Duration>) -> Next {
+        let seat: Arc<dyn Watcher> = self.backend.seat().clone();
+        self.wakeup.change_watches(guard.watches(), &mut |watches| watches.push(Watch { watcher: seat.clone(), token: 0 }));
+        let next = MutexGuard::unlocked(guard, || leader.wait(timeout));
+        self.wakeup.change_watches(guard.watches(), &mut |watches| watches.retain(|watch| !Arc::ptr_eq(&watch.watcher, &seat)));
+        next
+    }
+
+    fn park<S>(&self, guard: &mut MutexGuard<'_, S>, timeout: Option<Duration>) -> Next {
+        match self.side {
+            Side::Read => self.wakeup.wait_readable(guard, timeout),
+            Side::Write => self.wakeup.wait_writable(guard, timeout),
+        };
+        Next::Look
     }
 }
 
@@ -150,20 +168,97 @@ pub(crate) fn buffer_size(bytes: usize) -> usize {
 mod tests {
     use super::*;
     use crate::pipeline::Status;
+    use crate::pipeline::testing::FakeStack;
     use crate::socket::backend::Waiting;
     use crate::socket::testing::Fake;
-    use crate::transport::shared::Readiness;
+    use crate::transport::shared::{Readiness, Watches};
     use std::io::ErrorKind;
+
+    #[derive(Default)]
+    struct Attempts {
+        count: u32,
+        watches: Watches,
+    }
+
+    impl Watched for Attempts {
+        fn watches(&mut self) -> &mut Watches {
+            &mut self.watches
+        }
+    }
+
+    /// What a program waits for comes from elsewhere while it leads, and before; and frames come meanwhile, which it receives.
+    #[test]
+    fn a_call_leads_while_it_waits_and_hears_what_others_do() {
+        let stack = FakeStack::new(64);
+        let fake = Fake::with_seat(Waiting::Allowed, stack.seat.clone());
+        let (state, wakeup) = (Mutex::new(Attempts::default()), Wakeup::default());
+        let wait = Wait { backend: &fake.backend, wakeup: &wakeup, side: Side::Read, patience: Patience::Forever };
+        let change = || {
+            state.lock().count = 1;
+            wakeup.raise(Readiness::READABLE);
+            wakeup.tell(|| state.lock().watches.clone());
+        };
+        for round in 0..2_000 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    if round % 2 == 0 {
+                        stack.device.await_guest();
+                        stack.device.arrive(b"frame");
+                        stack.device.await_guest();
+                    }
+                    change();
+                });
+                let attempt = |attempts: &mut Attempts| (std::mem::take(&mut attempts.count) == 1).then_some(Ok(()));
+                wait.until(&state, attempt).unwrap();
+            });
+            assert!(state.lock().watches.is_empty(), "nobody watches any more");
+            assert_eq!(stack.received().len(), usize::from(round % 2 == 0));
+        }
+        assert_eq!(stack.receptions(), 1_000);
+        drop(stack.seat.take().expect("nobody sits there"));
+    }
+
+    #[test]
+    fn patience_ends_in_the_seat_as_well() {
+        let stack = FakeStack::new(1);
+        let fake = Fake::with_seat(Waiting::Allowed, stack.seat.clone());
+        let (state, wakeup) = (Mutex::new(Attempts::default()), Wakeup::default());
+        let patience = Patience::at_most(Some(Duration::from_millis(2)));
+        let wait = Wait { backend: &fake.backend, wakeup: &wakeup, side: Side::Write, patience };
+        let result: io::Result<()> = wait.until(&state, |_| None);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert!(state.lock().watches.is_empty() && stack.seat.take().is_some());
+    }
+
+    /// The one in the seat receives for the other one, who waits beside it.
+    #[test]
+    fn two_calls_wait_and_the_second_is_told_by_its_own_wakeup() {
+        let stack = FakeStack::new(1);
+        let fake = Fake::with_seat(Waiting::Allowed, stack.seat.clone());
+        let sockets = [(Mutex::new(Attempts::default()), Wakeup::default()), (Mutex::new(Attempts::default()), Wakeup::default())];
+        std::thread::scope(|scope| {
+            for (state, wakeup) in &sockets {
+                let wait = Wait { backend: &fake.backend, wakeup, side: Side::Read, patience: Patience::Forever };
+                scope.spawn(move || wait.until(state, |attempts| (attempts.count == 1).then_some(Ok(()))).unwrap());
+            }
+            stack.device.await_guest();
+            for (state, wakeup) in &sockets {
+                state.lock().count = 1;
+                wakeup.raise(Readiness::READABLE);
+                wakeup.tell(|| state.lock().watches.clone());
+            }
+        });
+    }
 
     /// Waits on a state; the stack ends once the caller really waits, for only then is the lock free. Then the state says `at_the_end`.
     fn wait_until_the_end(at_the_end: impl Fn() -> Option<io::Result<()>>) -> ErrorKind {
         let fake = Fake::new(Waiting::Allowed);
-        let (state, wakeup) = (Mutex::new(0), Wakeup::default());
+        let (state, wakeup) = (Mutex::new(Attempts::default()), Wakeup::default());
         let wait = Wait { backend: &fake.backend, wakeup: &wakeup, side: Side::Read, patience: Patience::Forever };
         std::thread::scope(|scope| {
             let result: io::Result<()> = wait.until(&state, |attempts| {
-                *attempts += 1;
-                if *attempts > 1 {
+                attempts.count += 1;
+                if attempts.count > 1 {
                     return at_the_end();
                 }
                 scope.spawn(|| {

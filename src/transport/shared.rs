@@ -244,6 +244,12 @@ fn wait<T>(condition: &Condvar, state: &mut parking_lot::MutexGuard<'_, T>, time
 /// The pollers that watch a socket: rarely more than one.
 pub type Watches = smallvec::SmallVec<[Watch; 1]>;
 
+/// A socket's state, whose list of watches its lock covers.
+pub trait Watched {
+    /// That list.
+    fn watches(&mut self) -> &mut Watches;
+}
+
 /// Room on the way to the device, shared by every socket of a stack: so that the queues between the layers cannot overflow.
 pub struct DeviceRoom {
     used: AtomicUsize,

@@ -9,6 +9,8 @@ mod frames;
 mod sharing;
 #[cfg(target_os = "linux")]
 mod toy;
+#[cfg(target_os = "linux")]
+mod waits;
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -16,7 +18,7 @@ fn main() {
         return;
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = frames::trials().into_iter().chain(sharing::trials()).collect();
+    let trials = frames::trials().into_iter().chain(sharing::trials()).chain(waits::trials()).collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -15,13 +15,14 @@ use super::netlink::{Link, link_by_name};
 use super::receive_buffer::ReceiveBuffer;
 use super::sending::{Verdict, judge};
 use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
-use super::wait::Waiter;
+use super::wait::{OnFailure, Waiter, parted};
 use crate::device::filter::Filter;
 use crate::device::frame::layout;
 use crate::device::interface::with_mac;
 use crate::device::segmentation::{Preparer, cut};
 use crate::device::{
-    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, merge, virtio,
+    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits, merge,
+    virtio,
 };
 use crate::packet::{ChecksumState, Packet, Pool, SegmentationKind};
 use crate::wire::{EtherType, EthernetHeader, MacAddress, Protocol, TcpHeader, UdpHeader, VlanTag};
@@ -128,7 +129,7 @@ impl Device for PacketSocket {
 
     fn open(self: Box<Self>) -> io::Result<OpenDevice> {
         self.configure()?;
-        let waiter = Waiter::new(Some(&self.link), self.watched)?;
+        let waiter = Waiter::new(Some(&self.link), self.watched, OnFailure::ReadError)?;
         let waker = waiter.waker();
         let sender = PacketSender {
             socket: self.socket.clone(),
@@ -143,7 +144,7 @@ impl Device for PacketSocket {
             socket: self.socket,
             medium: self.medium,
             has_header: self.has_header,
-            waiter,
+            waiter: Some(waiter),
             buffers: Vec::new(),
             incoming: Box::new([Incoming::EMPTY; MESSAGES]),
             left_over: VecDeque::new(),
@@ -191,7 +192,8 @@ struct PacketReceiver {
     socket: Arc<OwnedFd>,
     medium: Medium,
     has_header: bool,
-    waiter: Waiter,
+    /// Until it is parted.
+    waiter: Option<Waiter>,
     /// Slots that the next batch is received into.
     buffers: Vec<ReceiveBuffer>,
     incoming: Box<[Incoming; MESSAGES]>,
@@ -204,19 +206,25 @@ struct PacketReceiver {
 impl FrameReceiver for PacketReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let has_left_over = limit > 0 && !self.left_over.is_empty();
-        let outcome = self.waiter.wait(self.socket.as_fd(), limit > 0, want_writable, has_left_over)?;
-        if outcome.failed {
-            // The interface went down or away; the monitor says which. Reading the error clears it.
-            let _ = sys::get_option::<libc::c_int>(&self.socket, libc::SOL_SOCKET, libc::SO_ERROR);
+        let waiter = self.waiter.as_mut().ok_or_else(parted)?;
+        let (received, readable) = waiter.wait(self.socket.as_fd(), limit > 0, want_writable, has_left_over)?;
+        if readable || has_left_over {
+            self.read(pool, limit, batch)?;
         }
+        Ok(received)
+    }
+
+    fn part(&mut self) -> Option<Waits> {
+        Waiter::part(&mut self.waiter, &self.socket)
+    }
+
+    fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<Stock> {
         let first = batch.len();
         batch.extend(self.left_over.drain(..self.left_over.len().min(limit)));
         let left = limit.saturating_sub(batch.len() - first);
-        if outcome.readable && left > 0 {
-            self.read(pool, left, batch)?;
-            merge::merge(batch, first, self.medium, pool);
-        }
-        Ok(outcome.received)
+        let is_empty = left > 0 && self.read_new(pool, left, batch)?;
+        merge::merge(batch, first, self.medium, pool);
+        Ok(if is_empty && self.left_over.is_empty() { Stock::Empty } else { Stock::Unknown })
     }
 
     fn losses(&mut self) -> Losses {
@@ -233,7 +241,8 @@ impl FrameReceiver for PacketReceiver {
 }
 
 impl PacketReceiver {
-    fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<()> {
+    /// Reads at most `limit` frames; true if there were fewer.
+    fn read_new(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<bool> {
         let wanted = limit.min(MESSAGES);
         self.buffers.resize_with(wanted.max(self.buffers.len()), || ReceiveBuffer::new(TAG_ROOM, pool));
         let buffers = self.buffers.get_mut(..wanted).unwrap_or_default();
@@ -254,7 +263,7 @@ impl PacketReceiver {
             let packet = with_facts(buffer.take(incoming.length, pool), incoming, self.has_header, self.medium, pool);
             deliver(packet, self.medium, pool, room, batch, &mut self.left_over);
         }
-        Ok(())
+        Ok(count < wanted)
     }
 }
 

@@ -121,6 +121,32 @@ pub(super) fn poll(entries: &mut [Poll], timeout_millis: i32) -> io::Result<()> 
     }
 }
 
+/// An epoll descriptor.
+pub(super) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let descriptor = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Has `epoll` tell of `events` on `descriptor` under a name.
+pub(super) fn epoll_add(epoll: &OwnedFd, descriptor: impl AsFd, events: libc::c_int, name: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: events as u32, u64: name };
+    // SAFETY: the kernel reads one `epoll_event`, which we hold.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor.as_fd().as_raw_fd(), &raw mut event) }).map(drop)
+}
+
+/// Waits for events, at most `timeout_millis` (-1: for ever), and gives the names of up to two. An interruption by a signal ends the wait.
+pub(super) fn epoll_wait(epoll: &OwnedFd, timeout_millis: i32) -> io::Result<impl Iterator<Item = u64> + use<>> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 2];
+    // SAFETY: pointer and count describe `events`.
+    let count = match check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), 2, timeout_millis) }) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+        result => result? as usize,
+    };
+    Ok(events.into_iter().take(count).map(|event| event.u64))
+}
+
 /// Reads into `bytes`; for eventfds, netlink sockets and the like.
 pub(super) fn read(descriptor: impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
     // SAFETY: pointer and length describe `bytes`.

@@ -11,11 +11,11 @@ use super::netlink::{Link, link_by_name, set_up};
 use super::receive_buffer::ReceiveBuffer;
 use super::sending::{Verdict, judge};
 use super::sys;
-use super::wait::Waiter;
+use super::wait::{LossReport, OnFailure, Waiter, parted};
 use crate::device::segmentation::Preparer;
 use crate::device::{
-    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, local_mac, merge,
-    virtio,
+    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits,
+    local_mac, merge, virtio,
 };
 use crate::packet::{Packet, Pool};
 use crate::random::SecretRandom;
@@ -152,7 +152,7 @@ impl Device for TunTap {
     }
 
     fn open(self: Box<Self>) -> io::Result<OpenDevice> {
-        let waiter = Waiter::new(self.link.as_ref(), None)?;
+        let waiter = Waiter::new(self.link.as_ref(), None, OnFailure::Gone)?;
         let waker = waiter.waker();
         let offload = self.device_offload();
         let tun = Arc::new(self.tun);
@@ -163,7 +163,15 @@ impl Device for TunTap {
             preparer: Preparer::new(self.medium),
             congestion: waiter.congestion(),
         };
-        let receiver = TunTapReceiver { tun, medium: self.medium, has_header: self.has_header, waiter, buffer: None, truncated: 0 };
+        let receiver = TunTapReceiver {
+            tun,
+            medium: self.medium,
+            has_header: self.has_header,
+            loss: waiter.loss_report(),
+            waiter: Some(waiter),
+            buffer: None,
+            truncated: 0,
+        };
         Ok(OpenDevice { receiver: Box::new(receiver), sender: Box::new(sender), waker })
     }
 }
@@ -172,7 +180,9 @@ struct TunTapReceiver {
     tun: Arc<OwnedFd>,
     medium: Medium,
     has_header: bool,
-    waiter: Waiter,
+    loss: LossReport,
+    /// Until it is parted.
+    waiter: Option<Waiter>,
     /// Slots that the next frame is read into.
     buffer: Option<ReceiveBuffer>,
     truncated: u64,
@@ -180,19 +190,29 @@ struct TunTapReceiver {
 
 impl FrameReceiver for TunTapReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
-        let outcome = self.waiter.wait(self.tun.as_fd(), limit > 0, want_writable, false)?;
-        let first = batch.len();
-        if outcome.failed {
-            self.waiter.report_gone();
-        } else if outcome.readable {
-            while batch.len() - first < limit
-                && let Some(packet) = self.read(pool)?
-            {
-                batch.push(packet);
-            }
-            merge::merge(batch, first, self.medium, pool);
+        let waiter = self.waiter.as_mut().ok_or_else(parted)?;
+        let (received, readable) = waiter.wait(self.tun.as_fd(), limit > 0, want_writable, false)?;
+        if readable {
+            self.read(pool, limit, batch)?;
         }
-        Ok(outcome.received)
+        Ok(received)
+    }
+
+    fn part(&mut self) -> Option<Waits> {
+        Waiter::part(&mut self.waiter, &self.tun)
+    }
+
+    fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<Stock> {
+        let first = batch.len();
+        while batch.len() - first < limit {
+            let Some(packet) = self.read_frame(pool)? else {
+                merge::merge(batch, first, self.medium, pool);
+                return Ok(Stock::Empty);
+            };
+            batch.push(packet);
+        }
+        merge::merge(batch, first, self.medium, pool);
+        Ok(Stock::Unknown)
     }
 
     fn losses(&mut self) -> Losses {
@@ -202,7 +222,7 @@ impl FrameReceiver for TunTapReceiver {
 
 impl TunTapReceiver {
     /// The next frame; `None` if there is none now, or never more.
-    fn read(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
+    fn read_frame(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
         let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
         let mut header = [0; virtio::LENGTH];
         let header_part = if self.has_header { &mut header[..] } else { &mut [][..] };
@@ -222,7 +242,7 @@ impl TunTapReceiver {
         match error.raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR | libc::EIO) => Ok(None),
             Some(libc::EBADFD) => {
-                self.waiter.report_gone();
+                self.loss.send();
                 Ok(None)
             }
             _ => Err(error),

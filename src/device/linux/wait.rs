@@ -1,17 +1,22 @@
 //! Waiting for a device, the waker, and news of the interface at once.
 //!
-//! Owns the poll of the receive thread, shared by packet sockets and TUN/TAP. Refuses to read frames.
+//! Owns the poll of the receive thread, shared by packet sockets and TUN/TAP, and the wait of a guest that reads in its place. Refuses to read frames.
+//!
+//! Who of the two is woken for a frame is the kernel's decision (`EPOLLEXCLUSIVE`, epoll_ctl(2)): the device wakes the descriptors that were added so in
+//! their order, until one says that somebody waits in `epoll_wait` on it at this moment. The guest's is the first. The host polls a descriptor of its own that
+//! stands behind it in that order, and so is reached only if there is no guest that waits.
 
 use super::event::EventDescriptor;
 use super::netlink::{Change, Link, Monitor, link_by_index};
 use super::sys;
-use crate::device::{LinkChange, Received, Waker};
+use crate::device::{GuestWait, HostWait, LinkChange, Received, Waits, Waker};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How long to wait before sending again when the queue behind the device was full: nothing tells when it drains.
 const CONGESTION_PAUSE_MILLIS: i32 = 1;
@@ -38,20 +43,38 @@ pub(super) struct Waiter {
     index: u32,
     news: VecDeque<LinkChange>,
     congestion: Arc<AtomicBool>,
+    loss: Arc<AtomicBool>,
+    on_failure: OnFailure,
+    /// What stands for the device's frames, where a guest comes first.
+    behind_guest: Option<OwnedFd>,
 }
 
-/// What ended a wait.
-pub(super) struct Outcome {
-    pub(super) received: Received,
-    /// There is something to read.
-    pub(super) readable: bool,
-    /// The device reports an error.
-    pub(super) failed: bool,
+/// What an error of the device's descriptor means.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum OnFailure {
+    /// The interface went down or away, the monitor says which; reading the error clears it.
+    ReadError,
+    /// There is no interface any more.
+    Gone,
+}
+
+/// Tells the wait, from where frames are read, that the interface is no more.
+pub(super) struct LossReport {
+    lost: Arc<AtomicBool>,
+    waker: Arc<EventWaker>,
+}
+
+impl LossReport {
+    /// The interface will not come back.
+    pub(super) fn send(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
 }
 
 impl Waiter {
     /// A wait that also hears of changes to the interface `link`, if it is one of ours; `watched` is an address to watch for being removed.
-    pub(super) fn new(link: Option<&Link>, watched: Option<IpAddr>) -> io::Result<Waiter> {
+    pub(super) fn new(link: Option<&Link>, watched: Option<IpAddr>, on_failure: OnFailure) -> io::Result<Waiter> {
         let mut waiter = Waiter {
             waker: Arc::new(EventWaker(EventDescriptor::new()?)),
             monitor: link.map(|link| Monitor::new(link.index)).transpose()?,
@@ -61,6 +84,9 @@ impl Waiter {
             index: link.map_or(0, |link| link.index),
             news: VecDeque::new(),
             congestion: Arc::default(),
+            loss: Arc::default(),
+            on_failure,
+            behind_guest: None,
         };
         // What happened before the monitor listened.
         waiter.look_again();
@@ -76,8 +102,22 @@ impl Waiter {
         self.congestion.clone()
     }
 
-    /// The interface will not come back.
-    pub(super) fn report_gone(&mut self) {
+    /// For whoever reads frames.
+    pub(super) fn loss_report(&self) -> LossReport {
+        LossReport { lost: self.loss.clone(), waker: self.waker.clone() }
+    }
+
+    /// Shares the wait for the frames of `device` with a guest. Without descriptors enough for it, or on a kernel before 4.5, there is none, and `waiter`
+    /// stays.
+    pub(super) fn part(waiter: &mut Option<Waiter>, device: &Arc<OwnedFd>) -> Option<Waits> {
+        let guest = Guest::new(device).ok()?;
+        let behind_guest = behind_guest(device).ok()?;
+        let mut waiter = waiter.take()?;
+        waiter.behind_guest = Some(behind_guest);
+        Some(Waits { host: Box::new(Host { waiter, device: device.clone() }), guest: Arc::new(guest) })
+    }
+
+    fn report_gone(&mut self) {
         if !self.is_gone {
             self.is_gone = true;
             self.monitor = None;
@@ -86,10 +126,16 @@ impl Waiter {
     }
 
     /// Waits for `device` to have something to read (if `want_readable`) or room (if `want_writable`), for the waker, or for news; does not wait
-    /// at all if `is_ready`.
-    pub(super) fn wait(&mut self, device: BorrowedFd<'_>, want_readable: bool, want_writable: bool, is_ready: bool) -> io::Result<Outcome> {
+    /// at all if `is_ready`. Says also whether there is something to read.
+    pub(super) fn wait(
+        &mut self,
+        device: BorrowedFd<'_>,
+        want_readable: bool,
+        want_writable: bool,
+        is_ready: bool,
+    ) -> io::Result<(Received, bool)> {
         let congested = want_writable && self.congestion.swap(false, Ordering::Relaxed);
-        let mut events = if want_readable { libc::POLLIN } else { 0 };
+        let mut events = if want_readable && self.behind_guest.is_none() { libc::POLLIN } else { 0 };
         if want_writable && !congested {
             events |= libc::POLLOUT;
         }
@@ -99,14 +145,17 @@ impl Waiter {
             () => -1,
         };
         let waker = self.waker.0.as_fd();
-        let (device, events) = if self.is_gone { (waker, 0) } else { (device, events) };
+        let (polled, events) = if self.is_gone { (waker, 0) } else { (device, events) };
+        let behind_guest = self.behind_guest.as_ref().filter(|_| want_readable && !self.is_gone);
         let mut entries = [
-            sys::poll_entry(device, events),
+            sys::poll_entry(polled, events),
             sys::poll_entry(waker, libc::POLLIN),
             sys::poll_entry(self.monitor.as_ref().map_or(waker, Monitor::descriptor), libc::POLLIN),
+            sys::poll_entry(behind_guest.map_or(waker, AsFd::as_fd), libc::POLLIN),
         ];
-        sys::poll(&mut entries, timeout)?;
-        let [device, waker, monitor] = entries.map(|entry| entry.revents);
+        let count = if behind_guest.is_some() { entries.len() } else { entries.len() - 1 };
+        sys::poll(entries.get_mut(..count).unwrap_or_default(), timeout)?;
+        let [revents, waker, monitor, frames] = entries.map(|entry| entry.revents);
         let woken = waker & libc::POLLIN != 0;
         if woken {
             self.waker.0.clear();
@@ -114,9 +163,21 @@ impl Waiter {
         if monitor & libc::POLLIN != 0 {
             self.read_news();
         }
-        let writable = want_writable && (congested || device & libc::POLLOUT != 0);
-        let received = Received { woken, writable, link: self.news.pop_front() };
-        Ok(Outcome { received, readable: device & libc::POLLIN != 0, failed: device & (libc::POLLERR | libc::POLLHUP) != 0 })
+        if revents & (libc::POLLERR | libc::POLLHUP) != 0 {
+            self.heed_failure(device);
+        }
+        if self.loss.swap(false, Ordering::SeqCst) {
+            self.report_gone();
+        }
+        let writable = want_writable && (congested || revents & libc::POLLOUT != 0);
+        Ok((Received { woken, writable, link: self.news.pop_front() }, (revents | frames) & libc::POLLIN != 0))
+    }
+
+    fn heed_failure(&mut self, device: BorrowedFd<'_>) {
+        match self.on_failure {
+            OnFailure::Gone => self.report_gone(),
+            OnFailure::ReadError => drop(sys::get_option::<libc::c_int>(device, libc::SOL_SOCKET, libc::SO_ERROR)),
+        }
     }
 
     fn read_news(&mut self) {
@@ -148,5 +209,59 @@ impl Waiter {
             self.is_up = is_up;
             self.news.push_back(if is_up { LinkChange::Up } else { LinkChange::Down });
         }
+    }
+}
+
+/// What the guest's descriptor tells: there are frames; it was called.
+const FRAMES: u64 = 0;
+const CALL: u64 = 1;
+
+/// The receive thread's side.
+struct Host {
+    waiter: Waiter,
+    device: Arc<OwnedFd>,
+}
+
+impl HostWait for Host {
+    fn wait(&mut self, want_frames: bool, want_writable: bool, has_frames: bool) -> io::Result<(Received, bool)> {
+        self.waiter.wait(self.device.as_fd(), want_frames, want_writable, has_frames)
+    }
+}
+
+/// The guest's side. Its events are told once each (`EPOLLET`): so nobody has to read the event descriptor, and frames that were read are not looked for again.
+struct Guest {
+    epoll: OwnedFd,
+    event: EventDescriptor,
+}
+
+impl Guest {
+    fn new(device: &OwnedFd) -> io::Result<Guest> {
+        let guest = Guest { epoll: sys::epoll()?, event: EventDescriptor::new()? };
+        sys::epoll_add(&guest.epoll, &guest.event, libc::EPOLLIN | libc::EPOLLET, CALL)?;
+        sys::epoll_add(&guest.epoll, device, libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE, FRAMES)?;
+        Ok(guest)
+    }
+}
+
+/// To be made after the guest's: shows the frames that no guest waits for.
+fn behind_guest(device: &OwnedFd) -> io::Result<OwnedFd> {
+    let epoll = sys::epoll()?;
+    sys::epoll_add(&epoll, device, libc::EPOLLIN | libc::EPOLLEXCLUSIVE, FRAMES)?;
+    Ok(epoll)
+}
+
+/// The error of a receiver whose waits were given away.
+pub(super) fn parted() -> io::Error {
+    io::Error::other("the waits of this receiver were given away")
+}
+
+impl GuestWait for Guest {
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let millis = timeout.map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+        sys::epoll_wait(&self.epoll, millis).map(|mut told| told.any(|name| name == FRAMES))
+    }
+
+    fn wake(&self) {
+        self.event.signal();
     }
 }

@@ -1,6 +1,6 @@
 //! What the handle of a UDP, ICMP or raw socket shares with the transport layer.
 
-use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, Wakeup, Watches};
+use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, Wakeup, Watched, Watches};
 use crate::layer::Notify;
 use crate::network::{ErrorReport, Fragmentation};
 use crate::packet::{Account, Packet};
@@ -159,6 +159,12 @@ impl Account for DatagramShared {
         if self.wakeup.raise(Readiness::WRITABLE) {
             self.notify();
         }
+    }
+}
+
+impl Watched for DatagramState {
+    fn watches(&mut self) -> &mut Watches {
+        &mut self.watches
     }
 }
 

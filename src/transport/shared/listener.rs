@@ -1,6 +1,6 @@
 //! What a listener's handle shares with the transport layer.
 
-use super::{Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, TcpShared, Wakeup, Watches};
+use super::{Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, TcpShared, Wakeup, Watched, Watches};
 use crate::layer::Notify;
 use crate::transport::ports::PortLease;
 use std::collections::VecDeque;
@@ -80,6 +80,12 @@ impl ListenerShared {
         if let Some(itself) = self.itself.upgrade() {
             self.marks.set(mark, || Socket::Listener(itself));
         }
+    }
+}
+
+impl Watched for ListenerState {
+    fn watches(&mut self) -> &mut Watches {
+        &mut self.watches
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a TCP handle shares with its connection.
 
-use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, StreamInfo, Wakeup, Watches};
+use super::{DeviceRoom, Failure, Mark, MarkQueue, Marks, Readiness, Socket, SocketOptions, State, StreamInfo, Wakeup, Watched, Watches};
 use crate::layer::Notify;
 use crate::packet::{Account, Slice};
 use crate::transport::ports::PortLease;
@@ -157,6 +157,12 @@ impl Account for TcpShared {
         if left < self.room_wanted_below.load(Ordering::SeqCst) && self.room_wanted_below.swap(0, Ordering::SeqCst) > 0 {
             self.mark(Mark::Room);
         }
+    }
+}
+
+impl Watched for TcpSharedState {
+    fn watches(&mut self) -> &mut Watches {
+        &mut self.watches
     }
 }
 

@@ -1,0 +1,116 @@
+//! Reception: takes frames out of the device, and passes them to the link layer with their credit, their arrival time and their number.
+//!
+//! Owns the receiver and the order of what comes from it. Refuses to wait, but for a device that cannot wait apart from reading, whose only reader is the
+//! receive thread. Whoever reads holds the reception's lock while it does, and [rings](Reading::ring) after its release: what is pushed is in order, and the
+//! layers are run without a lock, as always.
+
+use super::clock::RealClock;
+use super::credits::Credits;
+use super::inbox::{Entry, Refusal};
+use crate::counters::Counters;
+use crate::device::{FrameReceiver, Losses, Received, Stock};
+use crate::layer::DropReason;
+use crate::link;
+use crate::packet::{Guard, Packet, Pool};
+use crate::time::Clock;
+use std::io;
+use std::sync::Arc;
+
+/// What it takes to receive.
+pub(crate) struct Reception {
+    pub(crate) receiver: Box<dyn FrameReceiver>,
+    pub(crate) pool: Pool,
+    pub(crate) credits: Arc<Credits>,
+    pub(crate) link: Entry<link::Message>,
+    pub(crate) clock: RealClock,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) batch_frames: usize,
+    /// Frames so far.
+    pub(crate) number: u64,
+    /// Between two readings empty.
+    pub(crate) batch: Vec<Packet>,
+    /// What the last reading left.
+    pub(crate) stock: Stock,
+    /// An error that another than the receive thread met.
+    pub(crate) left_error: Option<io::Error>,
+}
+
+/// What a reading brought.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    pub(crate) stock: Stock,
+}
+
+impl Reading {
+    /// Sees to it that the link layer takes what was read. To be called without the reception's lock.
+    pub(crate) fn ring(&self, link: &Entry<link::Message>) {
+        if self.frames > 0 {
+            link.ring_for(self.bytes);
+        }
+    }
+}
+
+impl Reception {
+    /// How many frames may be read now.
+    pub(crate) fn allowance(&self, most: usize) -> usize {
+        let limit = self.credits.allowance(most);
+        if limit == 0 {
+            self.counters.device.credit_stalls.increment();
+        }
+        limit
+    }
+
+    /// Waits for frames and the like, and reads.
+    pub(crate) fn receive(&mut self, want_writable: bool) -> io::Result<(Received, Reading)> {
+        let limit = self.allowance(self.batch_frames);
+        let received = self.receiver.receive(&self.pool, limit, want_writable, &mut self.batch)?;
+        Ok((received, self.deliver(Stock::Empty)))
+    }
+
+    /// Reads at most `limit` frames of those that are there.
+    pub(crate) fn read(&mut self, limit: usize) -> io::Result<Reading> {
+        self.stock = Stock::Unknown;
+        self.stock = self.receiver.read(&self.pool, limit, &mut self.batch)?;
+        Ok(self.deliver(self.stock))
+    }
+
+    fn deliver(&mut self, stock: Stock) -> Reading {
+        self.count_losses();
+        let (frames, bytes) = (self.batch.len(), self.batch.iter().map(Packet::len).sum());
+        if frames == 0 {
+            return Reading { frames, bytes, stock };
+        }
+        let now = self.clock.now();
+        let counters = &self.counters.device;
+        counters.receive_batches.increment();
+        counters.frames_received.add(frames as u64);
+        counters.bytes_received.add(bytes as u64);
+        for mut packet in self.batch.drain(..) {
+            let bytes = packet.len();
+            self.number += 1;
+            (packet.arrived, packet.number) = (now, self.number);
+            self.credits.take(bytes);
+            packet.guard = Some(Guard::new(self.credits.clone(), bytes));
+            if let Err(refused) = self.link.push(link::Message::Frame(packet)) {
+                count_refused(&self.counters, refused.cause);
+            }
+        }
+        Reading { frames, bytes, stock }
+    }
+
+    fn count_losses(&mut self) {
+        let Losses { kernel_drops, truncated } = self.receiver.losses();
+        self.counters.device.kernel_drops.add(kernel_drops);
+        self.counters.device.truncated.add(truncated);
+    }
+}
+
+fn count_refused(counters: &Counters, cause: Refusal) {
+    let reason = if cause == Refusal::Closed { DropReason::ShuttingDown } else { DropReason::InboxFull };
+    counters.dropped(reason).increment();
+    if cause == Refusal::Overflow {
+        counters.pipeline.inbox_overflows.increment();
+    }
+}

@@ -1,0 +1,282 @@
+//! Who leads, what it reads, what it owes to the receive thread: each case by itself, and all of them at once, in lockstep, so that what is left lying is found.
+
+use super::super::device_side::Writability;
+use super::super::handoff::Attendant;
+use super::super::inbox::inbox;
+use super::super::receive_thread::{Entries, ReceiveThread};
+use super::super::testing::{FakeHost, FakeStack, Fault, await_that};
+use super::*;
+use crate::device::LinkChange;
+use crate::pipeline::Status;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+
+const SOON: Option<Duration> = Some(Duration::from_millis(1));
+
+fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<(u64, Vec<u8>)> {
+    numbers.map(|number| (number, b"frame".to_vec())).collect()
+}
+
+fn take(stack: &FakeStack) -> Leader<'_> {
+    stack.seat.take().expect("the seat is free")
+}
+
+/// Starts the receive thread of `stack`; to be stopped by [`stop`].
+fn start_host(stack: &FakeStack) -> (Arc<AtomicBool>, thread::JoinHandle<()>) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut host = ReceiveThread {
+        reception: stack.reception.clone(),
+        wait: Some(Box::new(FakeHost(stack.device.clone()))),
+        seat: stack.seat.clone(),
+        entries: Entries { link: stack.link.clone(), network: inbox(0, 0).0, transport: inbox(0, 0).0 },
+        writability: Arc::new(Writability::default()),
+        stop: stop.clone(),
+        health: stack.health.clone(),
+    };
+    (stop, thread::spawn(move || host.run()))
+}
+
+fn stop(stack: &FakeStack, (stop, thread): (Arc<AtomicBool>, thread::JoinHandle<()>)) {
+    stop.store(true, Ordering::SeqCst);
+    Waker::wake(&*stack.device);
+    thread.thread().unpark();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_frame_wakes_the_leader_alone_which_receives_it() {
+    let stack = FakeStack::new(64);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| take(&stack).wait(None));
+        stack.device.await_guest();
+        stack.device.arrive(b"frame");
+        assert_eq!(leader.join().unwrap(), Next::Look);
+    });
+    assert_eq!((stack.received(), stack.receptions()), (frames(1..=1), 1));
+    assert!(!stack.device.host_is_told() && !stack.device.take_host_call(), "nobody else is told");
+    stack.device.arrive(b"frame");
+    assert!(stack.device.host_is_told(), "who has left is not waited for");
+}
+
+#[test]
+fn more_than_a_little_is_left_to_the_receive_thread_and_so_is_what_follows() {
+    let stack = FakeStack::new(64);
+    let count = FRAMES as u64;
+    (0..count).for_each(|_| stack.device.arrive(b"frame"));
+    let leader = take(&stack);
+    assert_eq!((leader.wait(None), stack.received()), (Next::StandUp, frames(1..=count)));
+    assert!(stack.device.take_host_call(), "there may be more, of which nobody is told again");
+    drop(leader);
+    assert!(stack.seat.take().is_none(), "a flood");
+    stack.device.arrive(b"frame");
+    let host = start_host(&stack);
+    await_that(|| stack.seat.take().is_some());
+    stop(&stack, host);
+    assert_eq!(stack.received(), frames(count + 1..=count + 1));
+}
+
+#[test]
+fn bulk_is_the_receive_threads() {
+    let stack = FakeStack::new(64);
+    stack.device.arrive(&[0; BULK_BYTES]);
+    assert_eq!(take(&stack).wait(None), Next::Look);
+    assert!(stack.seat.take().is_none());
+}
+
+#[test]
+fn what_is_for_many_sockets_is_the_receive_threads_for_a_while() {
+    let stack = FakeStack::new(64);
+    let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    stack.seat.note(&reading, SOCKETS);
+    drop(take(&stack));
+    stack.seat.note(&reading, SOCKETS + 1);
+    for _ in 0..DETOUR {
+        assert!(stack.seat.take().is_none());
+        stack.seat.note(&reading, 1);
+    }
+    drop(take(&stack));
+}
+
+#[test]
+fn a_leader_that_finds_somebody_reading_leaves_it_to_the_receive_thread() {
+    let stack = FakeStack::new(64);
+    stack.device.arrive(b"frame");
+    let reading = stack.reception.lock();
+    assert_eq!(take(&stack).wait(None), Next::StandUp);
+    drop(reading);
+    assert!(stack.device.take_host_call() && stack.received().is_empty());
+}
+
+#[test]
+fn without_credit_a_leader_does_not_read() {
+    let stack = FakeStack::new(2);
+    (0..3).for_each(|_| stack.device.arrive(b"frame"));
+    assert_eq!(take(&stack).wait(None), Next::StandUp);
+    assert!(stack.device.take_host_call());
+    stack.seat.detour.store(0, Ordering::SeqCst);
+    assert_eq!(take(&stack).wait(None), Next::StandUp);
+    assert!(stack.device.take_host_call(), "the frame stays, and the receive thread waits for credit");
+    assert_eq!(stack.counters.device.credit_stalls.get(), 1);
+    assert_eq!(stack.received(), frames(1..=2), "which gives the credit back");
+    assert!(stack.device.take_host_call(), "and that calls the receive thread");
+    assert_eq!((take(&stack).wait(None), stack.received()), (Next::Look, frames(3..=3)));
+}
+
+#[test]
+fn two_do_not_lead() {
+    let stack = FakeStack::new(1);
+    let leader = take(&stack);
+    assert!(stack.seat.take().is_none());
+    drop(leader);
+    drop(take(&stack));
+    assert!(Seat::default().take().is_none(), "nothing to sit on");
+}
+
+#[test]
+fn a_call_ends_the_wait_or_the_next_one() {
+    let stack = FakeStack::new(1);
+    let leader = take(&stack);
+    stack.seat.call();
+    assert_eq!(leader.wait(None), Next::Look, "called between the last look and the wait");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            stack.device.await_guest();
+            stack.seat.changed(0, Readiness::READABLE);
+        });
+        assert_eq!(leader.wait(None), Next::Look, "called while it waited");
+    });
+    assert_eq!(stack.receptions(), 0);
+}
+
+#[test]
+fn a_wait_ends_in_time_and_owes_nothing() {
+    let stack = FakeStack::new(1);
+    assert_eq!(take(&stack).wait(SOON), Next::Look);
+    assert!(!stack.device.take_host_call());
+    stack.device.arrive(b"frame");
+    assert!(stack.device.host_is_told());
+}
+
+#[test]
+fn an_error_is_the_receive_threads_to_judge() {
+    let stack = FakeStack::new(64);
+    stack.device.set_fault(Fault::Error);
+    stack.device.arrive(b"frame");
+    assert_eq!(take(&stack).wait(None), Next::StandUp);
+    assert!(stack.device.take_host_call() && stack.reception.lock().left_error.is_some());
+    let host = start_host(&stack);
+    await_that(|| stack.health.status() == Status::NetworkGone);
+    assert!(stack.reception.lock().left_error.is_none());
+    await_that(|| stack.seat.take().is_none());
+    stop(&stack, host);
+}
+
+#[test]
+fn a_device_that_dies_has_its_leader_leave() {
+    let stack = FakeStack::new(64);
+    let host = start_host(&stack);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| take(&stack).wait(None));
+        stack.device.await_guest();
+        stack.device.report(LinkChange::Gone);
+        assert_eq!(leader.join().unwrap(), Next::StandUp);
+    });
+    await_that(|| stack.health.status() == Status::NetworkGone);
+    assert!(stack.seat.take().is_none());
+    stop(&stack, host);
+}
+
+#[test]
+fn the_end_of_a_stack_has_its_leader_leave_and_drops_the_device() {
+    let stack = FakeStack::new(64);
+    thread::scope(|scope| {
+        let leader = scope.spawn(|| take(&stack).wait(None));
+        stack.device.await_guest();
+        stack.seat.close();
+        assert_eq!(leader.join().unwrap(), Next::StandUp);
+    });
+    assert_eq!((Arc::strong_count(&stack.reception), stack.seat.take().is_none()), (1, true));
+}
+
+#[test]
+fn a_panic_while_reading_fails_the_stack_and_leaves_the_seat_free() {
+    let stack = FakeStack::new(64);
+    stack.device.set_fault(Fault::Panic);
+    stack.device.arrive(b"frame");
+    assert_eq!(take(&stack).wait(None), Next::StandUp, "the program's thread goes on");
+    assert!(stack.has_failed());
+    drop(take(&stack));
+    assert!(stack.trouble.outcome().unwrap_err().to_string().contains("as told"));
+}
+
+/// In place of the layers: what comes wakes so many sockets, the leader's among them or not.
+struct Wakes {
+    seat: Arc<Seat>,
+    count: usize,
+    calls: bool,
+}
+
+impl Attendant for Wakes {
+    fn attend(&self) {
+        combining::add_woken(self.count);
+        if self.calls {
+            self.seat.call();
+        }
+    }
+}
+
+#[test]
+fn who_receives_for_others_alone_stands_up() {
+    for (count, calls, next) in [(0, false, Next::Look), (1, true, Next::Look), (2, true, Next::Look), (1, false, Next::StandUp)] {
+        let stack = FakeStack::new(64);
+        stack.link.set_attendant(Arc::new(Wakes { seat: stack.seat.clone(), count, calls }));
+        stack.device.arrive(b"frame");
+        let leader = take(&stack);
+        assert_eq!(leader.wait(None), next, "{count} woken, itself: {calls}");
+        if calls {
+            assert_eq!(leader.wait(None), Next::Look, "its own run's call costs no wake-up, but is heard");
+        }
+    }
+}
+
+/// No frame comes before the last one was received, and programs' threads come and go: what nobody is told of stays for ever. Meanwhile others hold the
+/// reception, so that leaders find it taken.
+#[test]
+fn no_frame_is_left_lying_in_lockstep() {
+    const ROUNDS: u64 = 5_000;
+    let stack = FakeStack::new(64);
+    let host = start_host(&stack);
+    let (done, turns) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    match stack.seat.take() {
+                        Some(leader) if turns.fetch_add(1, Ordering::SeqCst) % 3 > 0 => drop(leader.wait(Some(Duration::from_secs(1)))),
+                        _ => thread::yield_now(),
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                drop(stack.reception.lock());
+                thread::yield_now();
+            }
+        });
+        let mut next = 1;
+        while next <= ROUNDS {
+            let count = next % (FRAMES as u64 + 2) + 1;
+            (0..count).for_each(|_| stack.device.arrive(b"frame"));
+            for number in next..next + count {
+                await_that(|| stack.inbox.len() > 0);
+                assert_eq!(stack.received_one(), Some(number));
+            }
+            next += count;
+        }
+        done.store(true, Ordering::SeqCst);
+        stack.seat.call();
+    });
+    stop(&stack, host);
+    assert!(stack.receptions() > 0 && stack.device.guest_wakes() > 0);
+}
