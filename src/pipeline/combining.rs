@@ -88,16 +88,10 @@ pub(crate) fn set_quota(messages: usize) {
 /// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets its runs had something.
 pub(crate) fn as_receiver(quota: usize, body: impl FnOnce()) -> usize {
     let (own_quota, runs_left) = (QUOTA.replace(quota), RUNS_LEFT.replace(None));
-    let woken = count_woken(body);
-    QUOTA.set(own_quota);
-    RUNS_LEFT.set(runs_left);
-    woken
-}
-
-/// Runs `body`, and says for how many sockets its runs had something.
-pub(crate) fn count_woken(body: impl FnOnce()) -> usize {
     let before = WOKEN.get();
     body();
+    QUOTA.set(own_quota);
+    RUNS_LEFT.set(runs_left);
     WOKEN.get().wrapping_sub(before)
 }
 

@@ -3,12 +3,11 @@
 //! It also watches for what others do not: that the device takes frames again, that the interface changed. Without credit it does not read, but still
 //! waits for those. Where a program's thread can read in its place (`seat.rs`), it is woken for frames only while none does.
 
-use super::combining;
 use super::device_side::Writability;
 use super::health::{Health, Status};
 use super::inbox::Entry;
 use super::reception::Reception;
-use super::seat::Seat;
+use super::seat::{Reader, Seat};
 use crate::device::{HostWait, LinkChange, Received, Stock};
 use crate::transport::shared::Failure;
 use crate::{link, network, transport};
@@ -84,7 +83,7 @@ impl ReceiveThread {
             (reception.allowance(reception.batch_frames), reception.stock)
         };
         let (received, has_frames) = wait.wait(limit > 0, want_writable, limit > 0 && stock == Stock::Unknown)?;
-        if has_frames || received.woken || stock == Stock::Unknown {
+        if has_frames || stock == Stock::Unknown {
             self.read()?;
         }
         Ok(received)
@@ -92,13 +91,14 @@ impl ReceiveThread {
 
     /// Others may have used the credit up, or read the frames, since the wait began.
     fn read(&self) -> io::Result<()> {
+        self.seat.let_leader_go_first();
         let mut reception = self.reception.lock();
         let limit = reception.credits.allowance(reception.batch_frames);
         if limit > 0 {
             let reading = reception.read(limit)?;
             drop(reception);
-            let woken = combining::count_woken(|| reading.ring(&self.entries.link));
-            self.seat.note(&reading, woken);
+            self.seat.note(&reading, Reader::ReceiveThread);
+            reading.ring(&self.entries.link);
         }
         Ok(())
     }
