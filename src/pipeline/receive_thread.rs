@@ -83,7 +83,8 @@ impl ReceiveThread {
             (reception.allowance(reception.batch_frames), reception.stock)
         };
         let (received, has_frames) = wait.wait(limit > 0, want_writable, limit > 0 && stock == Stock::Unknown)?;
-        if has_frames || stock == Stock::Unknown {
+        // Who calls may have been woken for frames that it did not read, and of which nobody else is told.
+        if has_frames || received.woken || stock == Stock::Unknown {
             self.read()?;
         }
         Ok(received)

@@ -115,12 +115,14 @@ impl Seat {
     /// Takes the seat, if it is there, free, and of use.
     pub(crate) fn take(&self) -> Option<Leader<'_>> {
         let guest = self.guest.get()?;
-        if self.is_off.load(Ordering::Relaxed) || self.is_closed.load(Ordering::SeqCst) {
+        if self.is_off.load(Ordering::Relaxed) {
             return None;
         }
         let chair = self.chair.try_lock().filter(|chair| chair.is_some())?;
         self.leader.store(AWAKE, Ordering::SeqCst);
-        Some(Leader { seat: self, guest: &**guest, chair })
+        // After that, so that whoever closes the seat either is seen here, or calls a leader that hears it.
+        let is_closed = self.is_closed.load(Ordering::SeqCst);
+        (!is_closed).then_some(Leader { seat: self, guest: &**guest, chair })
     }
 
     /// Ends the leader's wait, or the next one.
@@ -162,7 +164,7 @@ impl Course {
         match reader {
             Reader::Leader if is_bulk => self.leave(),
             Reader::Leader => {
-                self.in_a_row += 1;
+                self.in_a_row = self.in_a_row.saturating_add(1);
                 if self.in_a_row >= WORTH_IT {
                     self.last_detour = 0;
                 }

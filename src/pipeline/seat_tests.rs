@@ -235,6 +235,41 @@ fn the_end_of_a_stack_has_its_leader_leave_and_drops_the_device() {
     assert_eq!((Arc::strong_count(&stack.reception), stack.seat.take().is_none()), (1, true));
 }
 
+/// Threads come to sit down while the seat is closed: none of them stays.
+#[test]
+fn nobody_stays_in_a_seat_that_is_being_closed() {
+    for _ in 0..2_000 {
+        let stack = FakeStack::new(1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Some(leader) = stack.seat.take() {
+                    leader.wait(None);
+                }
+            });
+            stack.seat.close();
+        });
+    }
+}
+
+/// A single frame, of which the leader alone is told, and which it may not read.
+#[test]
+fn what_a_leader_may_not_read_the_receive_thread_does() {
+    let stack = FakeStack::new(64);
+    let host = start_host(&stack);
+    for number in 1..=100 {
+        let reading = stack.reception.lock();
+        thread::scope(|scope| {
+            let leader = scope.spawn(|| stack.seat.take().map(|leader| leader.wait(None)));
+            await_that(|| leader.is_finished() || stack.device.guest_waits());
+            stack.device.arrive(b"frame");
+        });
+        drop(reading);
+        await_that(|| stack.inbox.len() > 0);
+        assert_eq!(stack.received_one(), Some(number));
+    }
+    stop(&stack, host);
+}
+
 #[test]
 fn a_panic_while_reading_fails_the_stack_and_leaves_the_seat_free() {
     let stack = FakeStack::new(64);

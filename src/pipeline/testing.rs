@@ -90,6 +90,11 @@ impl FakeDevice {
         self.inside.lock().guest_wakes
     }
 
+    /// Whether a guest waits now.
+    pub(crate) fn guest_waits(&self) -> bool {
+        self.inside.lock().guest_waits
+    }
+
     #[track_caller]
     pub(crate) fn await_guest(&self) {
         self.await_that(|inside| inside.guest_waits);
@@ -138,12 +143,12 @@ pub(crate) struct FakeHost(pub(crate) Arc<FakeDevice>);
 impl HostWait for FakeHost {
     fn wait(&mut self, want_frames: bool, _want_writable: bool, has_frames: bool) -> io::Result<(Received, bool)> {
         let mut inside = self.0.inside.lock();
-        let is_told = |inside: &Inside| want_frames && inside.host_is_told;
+        // A frame that the guest was told of is none that the host sees.
+        let is_told = |inside: &Inside| want_frames && inside.host_is_told && !inside.frames.is_empty();
         let nothing = |inside: &mut Inside| !has_frames && !is_told(inside) && !inside.host_is_called && inside.link.is_none();
         self.0.changed.wait_while(&mut inside, nothing);
-        // Whoever looks sees what is there, told or not, as with poll.
-        let readable = want_frames && !inside.frames.is_empty();
-        inside.host_is_told = false;
+        let readable = is_told(&inside);
+        inside.host_is_told &= !inside.frames.is_empty();
         let received = Received { woken: std::mem::take(&mut inside.host_is_called), writable: false, link: inside.link.take() };
         Ok((received, readable))
     }
