@@ -29,6 +29,7 @@ use entry::{Entry, Origin};
 use index::Index;
 use rest::MayRest;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -168,7 +169,7 @@ impl Connections {
 
     pub(super) fn run_timers(&mut self, environment: &mut Environment, now: Instant, out: &mut Out) {
         // All that are due first: a connection that wants another visit at once must not keep the layer here.
-        let due: Vec<usize> = std::iter::from_fn(|| self.timers.pop_due(now)).collect();
+        let due: SmallVec<[usize; 16]> = std::iter::from_fn(|| self.timers.pop_due(now)).collect();
         for key in due {
             let Some(entry) = self.entries.get_mut(key) else { continue };
             entry.armed.fired();

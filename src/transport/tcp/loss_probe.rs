@@ -93,7 +93,8 @@ impl LossProbes {
 }
 
 impl Connection {
-    /// §7.2: how long to wait for a probe, if one may be sent: never during recovery, nor while SACK tells of holes, which the reordering timer watches.
+    /// §7.2: how long to wait for a probe, if one may be sent: never during recovery, nor while SACK tells of holes, which the reordering timer watches. On a near
+    /// path what was learned would have the timer run every few round trips, for losses that hardly happen there: a dialogue's slowest hundredth would be those.
     pub(super) fn probe_interval(&self) -> Option<Duration> {
         let is_quiet = self.recovery.is_open() && self.send.scoreboard.delivered() == 0 && self.state.is_synchronized();
         if !self.agreement.loss_probes || !is_quiet || !self.recovery.loss_probes.is_allowed() {
@@ -101,7 +102,12 @@ impl Connection {
         }
         let smoothed = self.round_trip.smoothed()?;
         let is_single = self.send.flight_size() <= self.send.segment_size;
-        Some(smoothed * 2 + if is_single { self.recovery.loss_probes.delay.max(TICK) } else { TICK })
+        let delay = match is_single {
+            true if self.round_trip.is_near() => LONGEST_ACKNOWLEDGEMENT_DELAY,
+            true => self.recovery.loss_probes.delay.max(TICK),
+            false => TICK,
+        };
+        Some(smoothed * 2 + delay)
     }
 
     /// §7.3, TLP_send_probe(): something new if there is, else the last segment again. The retransmission timer follows.

@@ -120,13 +120,17 @@ fn rfc8985_7_2_the_probe_waits_two_round_trips_and_for_a_single_segments_acknowl
 
 /// Single segments, a second apart, each acknowledged after 40 ms and so many more.
 fn dialogue(delays: impl IntoIterator<Item = u64>) -> Trace {
-    let mut trace = far_away(with_sack());
+    dialogue_with(far_away(with_sack()), 40, delays)
+}
+
+/// The same, by a path of so many milliseconds.
+fn dialogue_with(mut trace: Trace, round_trip: u64, delays: impl IntoIterator<Item = u64>) -> Trace {
     let mut number = 1;
     for (second, delay) in (1..).zip(delays) {
         trace.at(second * 1_000);
         trace.write(1_000);
         number += 1_000;
-        trace.at(second * 1_000 + 40 + delay);
+        trace.at(second * 1_000 + round_trip + delay);
         trace.receive(ack(number));
         assert_eq!(trace.sent().len(), 1);
     }
@@ -134,6 +138,12 @@ fn dialogue(delays: impl IntoIterator<Item = u64>) -> Trace {
     trace.write(1_000);
     trace.sent();
     trace
+}
+
+#[test]
+fn on_a_near_path_the_probe_waits_for_any_peer() {
+    let trace = dialogue_with(Trace::established_with(TcpConfig::default(), with_sack()), 0, [0; 50]);
+    assert_eq!(trace.deadline(), Some(100_000 + 100), "no timer that would run every few round trips");
 }
 
 #[test]
