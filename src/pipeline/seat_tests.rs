@@ -315,7 +315,7 @@ fn who_receives_for_others_alone_stands_up() {
 /// reception, so that leaders find it taken.
 #[test]
 fn no_frame_is_left_lying_in_lockstep() {
-    const ROUNDS: u64 = 5_000;
+    const ROUNDS: u64 = 2_000;
     let stack = FakeStack::new(64);
     let host = start_host(&stack);
     let (done, turns) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -336,7 +336,12 @@ fn no_frame_is_left_lying_in_lockstep() {
                 thread::yield_now();
             }
         });
-        let mut next = 1;
+        // The first one comes to a leader, so that there is one at all however slowly these threads run.
+        stack.device.await_guest();
+        stack.device.arrive(b"frame");
+        await_that(|| stack.inbox.len() > 0);
+        assert_eq!((stack.received_one(), stack.device.guest_wakes()), (Some(1), 1));
+        let mut next = 2;
         while next <= ROUNDS {
             let count = next % (FRAMES as u64 + 2) + 1;
             (0..count).for_each(|_| stack.device.arrive(b"frame"));
@@ -350,5 +355,4 @@ fn no_frame_is_left_lying_in_lockstep() {
         stack.seat.call();
     });
     stop(&stack, host);
-    assert!(stack.receptions() > 0 && stack.device.guest_wakes() > 0);
 }
