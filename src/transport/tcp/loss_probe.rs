@@ -16,6 +16,8 @@ const LONGEST_ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(100);
 const FORGETS: u32 = 8;
 /// Room for the clocks of both ends, as the least that is added.
 const TICK: Duration = Duration::from_millis(2);
+/// The same for a single segment on a near path.
+const NEAR_TICK: Duration = Duration::from_millis(10);
 
 /// Probes of one connection.
 #[derive(Clone, Debug)]
@@ -94,7 +96,7 @@ impl LossProbes {
 
 impl Connection {
     /// §7.2: how long to wait for a probe, if one may be sent: never during recovery, nor while SACK tells of holes, which the reordering timer watches. On a near
-    /// path what was learned would have the timer run every few round trips, for losses that hardly happen there: a dialogue's slowest hundredth would be those.
+    /// path the timer would run every few round trips, for losses that hardly happen there: a dialogue's slowest hundredth would be those. So it waits longer.
     pub(super) fn probe_interval(&self) -> Option<Duration> {
         let is_quiet = self.recovery.is_open() && self.send.scoreboard.delivered() == 0 && self.state.is_synchronized();
         if !self.agreement.loss_probes || !is_quiet || !self.recovery.loss_probes.is_allowed() {
@@ -103,7 +105,7 @@ impl Connection {
         let smoothed = self.round_trip.smoothed()?;
         let is_single = self.send.flight_size() <= self.send.segment_size;
         let delay = match is_single {
-            true if self.round_trip.is_near() => LONGEST_ACKNOWLEDGEMENT_DELAY,
+            true if self.round_trip.is_near() => self.recovery.loss_probes.delay.max(NEAR_TICK),
             true => self.recovery.loss_probes.delay.max(TICK),
             false => TICK,
         };
