@@ -66,9 +66,11 @@ impl Wait<'_> {
             rest();
             let left = self.patience.left()?;
             waited = true;
-            next = match self.backend.seat().take() {
-                Some(leader) if next == Next::Look => self.lead(&leader, &mut guard, left),
-                _ => self.park(&mut guard, left),
+            // Taken only to sit down: who waits elsewhere must not keep it from others.
+            let leader = if next == Next::Look { self.backend.seat().take() } else { None };
+            next = match leader {
+                Some(leader) => self.lead(&leader, &mut guard, left),
+                None => self.park(&mut guard, left),
             };
         }
     }
@@ -168,7 +170,7 @@ pub(crate) fn buffer_size(bytes: usize) -> usize {
 mod tests {
     use super::*;
     use crate::pipeline::Status;
-    use crate::pipeline::testing::FakeStack;
+    use crate::pipeline::testing::{FakeStack, Fault, await_that};
     use crate::socket::backend::Waiting;
     use crate::socket::testing::Fake;
     use crate::transport::shared::{Readiness, Watches};
@@ -228,6 +230,39 @@ mod tests {
         let result: io::Result<()> = wait.until(&state, |_| None);
         assert_eq!(result.unwrap_err().kind(), ErrorKind::WouldBlock);
         assert!(state.lock().watches.is_empty() && stack.seat.take().is_some());
+    }
+
+    #[test]
+    fn who_has_stood_up_waits_without_the_seat() {
+        let stack = FakeStack::new(1);
+        let fake = Fake::with_seat(Waiting::Allowed, stack.seat.clone());
+        let (state, wakeup) = (Mutex::new(Attempts::default()), Wakeup::default());
+        let wait = Wait { backend: &fake.backend, wakeup: &wakeup, side: Side::Read, patience: Patience::Forever };
+        std::thread::scope(|scope| {
+            let look = scope.spawn(|| {
+                stack.device.await_guest();
+                stack.device.set_fault(Fault::Error);
+                stack.device.arrive(b"frame");
+                // The lock is free after the second look only while the call waits again.
+                await_that(|| state.lock().count == 2);
+                let mut guard = state.lock();
+                let is_free = stack.seat.take().is_some();
+                guard.count = 3;
+                drop(guard);
+                wakeup.raise(Readiness::READABLE);
+                wakeup.tell(|| state.lock().watches.clone());
+                is_free
+            });
+            let attempt = |attempts: &mut Attempts| {
+                if attempts.count == 3 {
+                    return Some(Ok(()));
+                }
+                attempts.count += 1;
+                None
+            };
+            wait.until(&state, attempt).unwrap();
+            assert!(look.join().unwrap(), "the seat is free");
+        });
     }
 
     /// The one in the seat receives for the other one, who waits beside it.
