@@ -20,7 +20,7 @@ use super::seat::{Chair, Seat};
 use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
-use crate::device::{OpenDevice, Stock, Waits, Waker};
+use crate::device::{HostWait, OpenDevice, Stock, Waits, Waker};
 use crate::layer::{Observer, Outbox};
 use crate::link::Link;
 use crate::network::Network;
@@ -102,6 +102,8 @@ struct Loops {
     network: LayerLoop<Network, ()>,
     transport: LayerLoop<Transport, DirtyReader>,
     receive: ReceiveThread,
+    /// Messages that a thread which receives handles at once.
+    quota: usize,
 }
 
 /// The layers, the one at the device first.
@@ -163,7 +165,7 @@ impl Pipeline {
     fn assemble(&self, plan: Plan) -> Loops {
         let Plan { device, config, topology, pool, mut random, marks, device_room, counters, observer, clock, health, seat, inboxes } =
             plan;
-        let OpenDevice { mut receiver, sender, waker } = device;
+        let OpenDevice { receiver, sender, waker } = device;
         let Inboxes { entries, link, network, transport } = inboxes;
         let tools = Tools { clock, batch_messages: config.pipeline.batch_messages.max(1), counters: counters.clone(), observer };
         let writability = Arc::new(Writability::default());
@@ -172,33 +174,22 @@ impl Pipeline {
         let link_layer = Link::new(config.link.clone(), topology.medium, topology.mtu, pool.clone(), random.split());
         let network_layer = Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split());
         let transport_layer = Transport::new(&config, topology, pool.clone(), random.split(), marks.clone(), device_room);
-        let programs_receive = config.pipeline.handoff == Handoff::Combining && config.pipeline.programs_receive;
-        let waits = if programs_receive { receiver.part() } else { None };
         let reception = Arc::new(Mutex::new(Reception {
             receiver,
             pool,
             credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker.clone()),
             link: entries.link.clone(),
             clock,
-            counters: counters.clone(),
+            counters,
             batch_frames: config.pipeline.receive_batch_frames.max(1),
             number: 0,
             batch: Vec::new(),
             stock: Stock::Empty,
             left_error: None,
         }));
-        let host = waits.map(|Waits { host, guest }| {
-            let chair = Chair {
-                reception: reception.clone(),
-                link: entries.link.clone(),
-                waker,
-                quota: config.pipeline.receive_batch_frames.max(tools.batch_messages),
-                counters,
-                trouble: self.trouble.clone(),
-            };
-            seat.furnish(guest, chair);
-            host
-        });
+        let quota = config.pipeline.receive_batch_frames.max(tools.batch_messages);
+        let programs_receive = config.pipeline.handoff == Handoff::Combining && config.pipeline.programs_receive;
+        let host = if programs_receive { self.furnish(&seat, &reception, waker, quota) } else { None };
         Loops {
             link: LayerLoop {
                 layer: link_layer,
@@ -231,12 +222,28 @@ impl Pipeline {
                 reins: self.transport_reins().clone(),
             },
             receive: ReceiveThread { reception, wait: host, seat, entries, writability, stop: self.stop_receiving.clone(), health },
+            quota,
         }
     }
 
+    /// Lets programs receive, where the device can wait apart from reading: what the receive thread waits with then.
+    fn furnish(&self, seat: &Seat, reception: &Arc<Mutex<Reception>>, waker: Arc<dyn Waker>, quota: usize) -> Option<Box<dyn HostWait>> {
+        let mut parts = reception.lock();
+        let Waits { host, guest } = parts.receiver.part()?;
+        let chair = Chair {
+            reception: reception.clone(),
+            link: self.entries.link.clone(),
+            waker,
+            quota,
+            counters: parts.counters.clone(),
+            trouble: self.trouble.clone(),
+        };
+        seat.furnish(guest, chair);
+        Some(host)
+    }
+
     fn spawn(&self, handoff: Handoff, loops: Loops, marks: Arc<DirtyList>) -> io::Result<()> {
-        let Loops { link, network, transport, mut receive } = loops;
-        let quota = receive.reception.lock().batch_frames.max(transport.pace.batch_messages);
+        let Loops { link, network, transport, mut receive, quota } = loops;
         let mut threads = self.threads.lock();
         match handoff {
             Handoff::Queue => self.spawn_loops(&mut threads, (link, network, transport), marks)?,
