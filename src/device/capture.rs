@@ -120,13 +120,20 @@ struct RecordingReceiver {
     recorder: Recorder,
 }
 
+impl RecordingReceiver {
+    /// Records what was added to `batch` behind the first so many.
+    fn record_from(&self, first: usize, batch: &[Packet]) {
+        if batch.len() > first {
+            self.recorder.record(Direction::In, &mut batch.iter().skip(first));
+        }
+    }
+}
+
 impl FrameReceiver for RecordingReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let first = batch.len();
         let received = self.inner.receive(pool, limit, want_writable, batch);
-        if batch.len() > first {
-            self.recorder.record(Direction::In, &mut batch.iter().skip(first));
-        }
+        self.record_from(first, batch);
         received
     }
 
@@ -137,9 +144,7 @@ impl FrameReceiver for RecordingReceiver {
     fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<Stock> {
         let first = batch.len();
         let stock = self.inner.read(pool, limit, batch);
-        if batch.len() > first {
-            self.recorder.record(Direction::In, &mut batch.iter().skip(first));
-        }
+        self.record_from(first, batch);
         stock
     }
 
