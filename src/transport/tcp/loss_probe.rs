@@ -104,11 +104,8 @@ impl Connection {
         }
         let smoothed = self.round_trip.smoothed()?;
         let is_single = self.send.flight_size() <= self.send.segment_size;
-        let delay = match is_single {
-            true if self.round_trip.is_near() => self.recovery.loss_probes.delay.max(NEAR_TICK),
-            true => self.recovery.loss_probes.delay.max(TICK),
-            false => TICK,
-        };
+        let least = if self.round_trip.is_near() { NEAR_TICK } else { TICK };
+        let delay = if is_single { self.recovery.loss_probes.delay.max(least) } else { TICK };
         Some(smoothed * 2 + delay)
     }
 
