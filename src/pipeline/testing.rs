@@ -221,17 +221,17 @@ impl FakeStack {
 
     /// The frames received since the last call, in the order of their numbers.
     pub(crate) fn received(&self) -> Vec<(u64, Vec<u8>)> {
-        std::iter::from_fn(|| match self.inbox.look() {
-            Arrival::Message(link::Message::Frame(packet)) => Some((packet.number, packet.to_vec())),
-            _ => None,
-        })
-        .collect()
+        std::iter::from_fn(|| self.next_frame()).map(|packet| (packet.number, packet.to_vec())).collect()
     }
 
     /// The number of the next one.
     pub(crate) fn received_one(&self) -> Option<u64> {
+        self.next_frame().map(|packet| packet.number)
+    }
+
+    fn next_frame(&self) -> Option<Packet> {
         match self.inbox.look() {
-            Arrival::Message(link::Message::Frame(packet)) => Some(packet.number),
+            Arrival::Message(link::Message::Frame(packet)) => Some(packet),
             _ => None,
         }
     }

@@ -122,13 +122,7 @@ fn must_58_acknowledgements_are_aggregated() {
     let (mut trace, mut stream) = Trace::established(plain());
     trace.send_batch((0..8).map(|index| data(1 + index * 1_000, 1_000)));
     assert_eq!(trace.sent(), ["[.] 1 ack 8001"]);
-    let mut seq = 8_001;
-    for _ in 0..40 {
-        trace.send(data(seq, 1_000));
-        seq += 1_000;
-    }
-    trace.at(1_000);
-    trace.sent();
+    let seq = calm_down(&mut trace, 8_001);
     trace.send(data(seq, 10));
     write(&mut stream, 0, 10);
     assert_eq!(trace.sent(), [format!("[P.] 1..11 ack {}", seq + 10)]);

@@ -433,12 +433,18 @@ pub(crate) fn read_error(stream: &mut TcpStream) -> std::io::ErrorKind {
 /// A connection on which the quick acknowledgements of the start are over; the next number.
 pub(crate) fn calm() -> (Trace, TcpStream, u32) {
     let (mut trace, stream) = Trace::established(plain());
-    let mut seq = 1;
+    let seq = calm_down(&mut trace, 1);
+    (trace, stream, seq)
+}
+
+/// Forty segments from `seq` on, after which quick acknowledgements are over; the next number.
+pub(crate) fn calm_down(trace: &mut Trace, seq: u32) -> u32 {
+    let mut seq = seq;
     for _ in 0..40 {
         trace.send(data(seq, 1_000));
         seq += 1_000;
     }
     trace.at(1_000);
     trace.sent();
-    (trace, stream, seq)
+    seq
 }

@@ -116,7 +116,7 @@ fn rfc3522_3_2_the_retransmissions_echo_shows_a_loss() {
 }
 
 /// The first of ten segments seems lost, and was sent again.
-fn fast() -> Trace {
+pub(super) fn fast() -> Trace {
     let mut trace = far_away(with_sack());
     trace.write(10_000);
     trace.sent();
