@@ -35,8 +35,8 @@ pub trait Layer {
 
 /// Somebody to wake: a program's thread that waits on a socket. Opaque to the layers; called by their driver, after every lock is released.
 pub trait Notify: Send + Sync {
-    /// Looks at what has changed since the last call and wakes whoever waits for it.
-    fn notify(&self);
+    /// Looks at what has changed since the last call and wakes whoever waits for it. Says whether anybody does.
+    fn notify(&self) -> bool;
 }
 
 /// Somebody who listens to what happens inside: captures, logs. Layers know nothing of who listens. Must not block.

@@ -49,7 +49,7 @@ thread_local! {
     static QUOTA: Cell<usize> = const { Cell::new(PROGRAM_QUOTA) };
     /// How often it may still run what it brings; without a number as often as it likes.
     static RUNS_LEFT: Cell<Option<usize>> = const { Cell::new(Some(PROGRAM_RUNS)) };
-    /// How many sockets its runs have woken.
+    /// How many sockets its runs have woken somebody for.
     static WOKEN: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn set_quota(messages: usize) {
     RUNS_LEFT.set(None);
 }
 
-/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets its runs had something.
+/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets that somebody waits for its runs had something.
 pub(crate) fn as_receiver(quota: usize, body: impl FnOnce()) -> usize {
     let (own_quota, runs_left) = (QUOTA.replace(quota), RUNS_LEFT.replace(None));
     let before = WOKEN.get();
@@ -334,8 +334,7 @@ where
     /// What follows a run, without any lock.
     fn finish(&self, outcome: Outcome) -> Due {
         let Outcome { messages: _, due, wakes, calls, panic } = outcome;
-        add_woken(wakes.len());
-        wakes.iter().for_each(|waiting| waiting.notify());
+        add_woken(wakes.iter().filter(|waiting| waiting.notify()).count());
         if calls {
             self.entry.call();
         }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// Errors of the device in a row, without a frame or an event between them, after which it is given up.
 const ERRORS_IN_A_ROW: u32 = 64;
@@ -84,7 +85,9 @@ impl ReceiveThread {
         };
         let (received, has_frames) = wait.wait(limit > 0, want_writable, limit > 0 && stock == Stock::Unknown)?;
         // Who calls may have been woken for frames that it did not read, and of which nobody else is told.
-        if has_frames || received.woken || stock == Stock::Unknown {
+        let is_called = received.woken || stock == Stock::Unknown;
+        let has_news = received.writable || received.link.is_some();
+        if is_called || has_frames && (has_news || !self.seat.let_leader_go_first(thread::sleep)) {
             self.read()?;
         }
         Ok(received)
@@ -92,7 +95,6 @@ impl ReceiveThread {
 
     /// Others may have used the credit up, or read the frames, since the wait began.
     fn read(&self) -> io::Result<()> {
-        self.seat.let_leader_go_first();
         let mut reception = self.reception.lock();
         let limit = reception.credits.allowance(reception.batch_frames);
         if limit > 0 {
@@ -153,7 +155,7 @@ impl ReceiveThread {
     fn wait_for_stop(&self) {
         self.seat.close();
         while !self.is_stopped() {
-            std::thread::park();
+            thread::park();
         }
     }
 }

@@ -44,6 +44,11 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// This one and the one after it together.
+    pub(crate) fn and(&self, next: &Reading) -> Reading {
+        Reading { frames: self.frames + next.frames, bytes: self.bytes + next.bytes, stock: next.stock }
+    }
+
     /// Sees to it that the link layer takes what was read. To be called without the reception's lock.
     pub(crate) fn ring(&self, link: &Entry<link::Message>) {
         if self.frames > 0 {

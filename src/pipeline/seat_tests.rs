@@ -122,6 +122,18 @@ fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
 }
 
 #[test]
+fn frames_are_left_for_a_while_to_a_leader_that_is_at_work() {
+    let seat = FakeStack::new(1).seat;
+    let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    assert!(!seat.let_leader_go_first(|_| panic!("nobody is expected")));
+    seat.note(&reading, Reader::Leader);
+    assert!(seat.let_leader_go_first(|_| seat.note(&reading, Reader::Leader)), "it has come back");
+    assert!(!seat.let_leader_go_first(|_| {}), "it has not");
+    seat.note(&reading, Reader::ReceiveThread);
+    assert!(!seat.let_leader_go_first(|_| panic!("and is not expected any more")));
+}
+
+#[test]
 fn what_was_a_flood_is_led_again_when_it_is_over() {
     let stack = FakeStack::new(1);
     let flood = Reading { frames: 32, bytes: 1920, stock: Stock::Unknown };
@@ -154,7 +166,7 @@ fn without_credit_a_leader_does_not_read() {
     stack.seat.is_off.store(false, Ordering::SeqCst);
     assert_eq!(take(&stack).wait(None), Next::StandUp);
     assert!(stack.device.take_host_call(), "the frame stays, and the receive thread waits for credit");
-    assert_eq!(stack.counters.device.credit_stalls.get(), 1);
+    assert_eq!(stack.counters.device.credit_stalls.get(), 2);
     assert_eq!(stack.received(), frames(1..=2), "which gives the credit back");
     assert!(stack.device.take_host_call(), "and that calls the receive thread");
     assert_eq!((take(&stack).wait(None), stack.received()), (Next::Look, frames(3..=3)));

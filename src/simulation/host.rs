@@ -397,7 +397,9 @@ impl Host {
         let mut wakes: Vec<Arc<dyn Notify>> = std::mem::take(&mut self.transport_out.wakes);
         wakes.append(&mut self.network_out.wakes);
         wakes.append(&mut self.link_out.wakes);
-        wakes.iter().for_each(|wake| wake.notify());
+        wakes.iter().for_each(|wake| {
+            wake.notify();
+        });
     }
 
     /// The device takes frames at once and gives their room back.

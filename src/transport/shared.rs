@@ -205,19 +205,21 @@ impl Wakeup {
     }
 
     /// Wakes the threads that wait for what changed, and tells the watchers, which `watches` reads under the socket's lock: not called
-    /// where nobody watches, so that most wake-ups take no lock. A watcher that comes later looks at the state itself.
-    pub fn tell(&self, watches: impl FnOnce() -> Watches) {
+    /// where nobody watches, so that most wake-ups take no lock. A watcher that comes later looks at the state itself. Says whether there was anybody.
+    pub fn tell(&self, watches: impl FnOnce() -> Watches) -> bool {
         let readiness = Readiness(self.pending.swap(0, Ordering::AcqRel));
+        let mut threads = 0;
         if readiness.intersects(Readiness::READABLE | Readiness::STATE) {
-            self.readers.notify_all();
+            threads += self.readers.notify_all();
         }
         if readiness.intersects(Readiness::WRITABLE | Readiness::STATE) {
-            self.writers.notify_all();
+            threads += self.writers.notify_all();
         }
         let watches = if self.watched.load(Ordering::Acquire) { watches() } else { Watches::new() };
-        for watch in watches {
+        for watch in &watches {
             watch.watcher.changed(watch.token, readiness);
         }
+        threads > 0 || !watches.is_empty()
     }
 
     /// Waits as a reader (or acceptor) until told or until `timeout`; the lock of `state` is released meanwhile. True if told.

@@ -169,8 +169,8 @@ impl Watched for DatagramState {
 }
 
 impl Notify for DatagramShared {
-    fn notify(&self) {
-        self.wakeup.tell(|| self.state.lock().watches.clone());
+    fn notify(&self) -> bool {
+        self.wakeup.tell(|| self.state.lock().watches.clone())
     }
 }
 

@@ -90,8 +90,8 @@ impl Watched for ListenerState {
 }
 
 impl Notify for ListenerShared {
-    fn notify(&self) {
-        self.wakeup.tell(|| self.state.lock().watches.clone());
+    fn notify(&self) -> bool {
+        self.wakeup.tell(|| self.state.lock().watches.clone())
     }
 }
 

@@ -167,8 +167,8 @@ impl Watched for TcpSharedState {
 }
 
 impl Notify for TcpShared {
-    fn notify(&self) {
-        self.wakeup.tell(|| self.state.lock().watches.clone());
+    fn notify(&self) -> bool {
+        self.wakeup.tell(|| self.state.lock().watches.clone())
     }
 }
 

@@ -105,7 +105,11 @@ impl Host {
 
     /// Notifies whoever is to be woken; says whether that was anybody.
     fn wake(&mut self) -> bool {
-        self.out.wakes.drain(..).map(|wake| wake.notify()).count() > 0
+        let wakes: Vec<_> = self.out.wakes.drain(..).collect();
+        wakes.iter().for_each(|wake| {
+            wake.notify();
+        });
+        !wakes.is_empty()
     }
 
     /// What was sent since the last look, checked: checksum, sizes.

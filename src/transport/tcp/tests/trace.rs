@@ -293,7 +293,9 @@ impl Trace {
     /// Wakes since the last look.
     pub(super) fn wakes(&mut self) -> usize {
         let wakes = std::mem::take(&mut self.host.out.wakes);
-        wakes.iter().for_each(|wake| wake.notify());
+        wakes.iter().for_each(|wake| {
+            wake.notify();
+        });
         wakes.len()
     }
 
