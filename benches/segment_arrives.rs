@@ -120,7 +120,9 @@ impl Bench {
             marked.into_iter().for_each(|socket| self.transport.handle(self.now, Message::Marked(socket), &mut self.out));
             self.transport.end_batch(self.now, &mut self.out);
         }
-        self.out.wakes.drain(..).for_each(|wake| wake.notify());
+        self.out.wakes.drain(..).for_each(|wake| {
+            wake.notify();
+        });
     }
 
     /// Headers and lengths of payload that were sent since the last look.
