@@ -3,9 +3,9 @@
 //! Owns the blocks beyond RCV.NXT, their bound in memory, and the order in which SACK reports them (RFC 2018 §4). Refuses to know windows: what
 //! comes here has been trimmed to one.
 
-use crate::packet::{Packet, Pool, SMALL_SLOT, Slice};
+use crate::packet::{LARGE_SLOT, Packet, Pool, SMALL_SLOT, Slice};
 use crate::wire::{SackBlock, SequenceNumber};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
 
 /// Slices of at most this many bytes are copied behind their predecessor where its slot has room.
@@ -118,8 +118,8 @@ impl Reassembly {
             self.blocks.insert(index, Block { start, end: start, slices: VecDeque::new() });
         }
         if let Some(block) = self.blocks.get_mut(index) {
-            for slice in part.into_slices() {
-                block.push(pool.copy_down(slice), &mut self.pinned);
+            for slice in part.into_slices().flat_map(|slice| without_waste(slice, pool)) {
+                block.push(slice, &mut self.pinned);
             }
         }
         index += 1;
@@ -198,9 +198,17 @@ impl Reassembly {
     }
 }
 
+/// The same bytes in small slots, if they fill less than half of a large one: else a window of jumbo frames would pin seven times its size.
+fn without_waste(slice: Slice, pool: &Pool) -> SmallVec<[Slice; 5]> {
+    match slice.slot_bytes() > SMALL_SLOT && slice.len() < LARGE_SLOT / 2 {
+        true => slice.chunks(SMALL_SLOT).map(|part| pool.copy_from(0, part)).collect(),
+        false => smallvec![slice],
+    }
+}
+
 /// What keeping `slice` costs in memory.
 fn cost(slice: &Slice) -> usize {
-    if slice.len() < SMALL_SLOT { SMALL_SLOT } else { slice.slot_bytes() }
+    if slice.len() < LARGE_SLOT / 2 { slice.len().div_ceil(SMALL_SLOT) * SMALL_SLOT } else { slice.slot_bytes() }
 }
 
 /// Appends `slice`, small ones behind their predecessor's bytes where its slot has room and nobody else holds it.
@@ -267,6 +275,21 @@ mod tests {
         assert_eq!(queue.pinned(), 3 * 2_048);
         queue.take(number(0), &mut vec![]);
         queue.take(number(5_000), &mut vec![]);
+        assert!(queue.is_empty() && queue.pinned() == 0);
+    }
+
+    #[test]
+    fn jumbo_frames_pin_little_more_than_their_bytes() {
+        let (pool, mut queue) = (Pool::default(), Reassembly::default());
+        let in_large_slot = |from| Packet::new(pool.copy_from(0, &packet(&pool, from, from + 8_948).to_vec()));
+        for at in 1..=6 {
+            assert_eq!(queue.insert(number(at * 8_948), &in_large_slot(at * 8_948), 6 * 5 * SMALL_SLOT, &pool), Kept::Stored);
+        }
+        assert_eq!((queue.pinned(), pool.bytes_in_use()), (6 * 5 * SMALL_SLOT, 6 * 5 * SMALL_SLOT), "not six large slots");
+        let mut slices = vec![];
+        assert_eq!(queue.take(number(8_948), &mut slices), number(7 * 8_948));
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        assert!(bytes == packet(&pool, 8_948, 7 * 8_948).to_vec());
         assert!(queue.is_empty() && queue.pinned() == 0);
     }
 
