@@ -207,6 +207,9 @@ pub struct TcpConfig {
     pub data_retries: u32,
     /// Longest delay of an acknowledgement (RFC 9293 §3.8.6.3: below 0.5 s).
     pub delayed_acknowledgement: Duration,
+    /// How long the acknowledgement of a FIN, or of a small segment at the start of a connection, may wait for the program's answer to take it along (RFC 9293
+    /// §3.8.6.3 would allow half a second). Zero: not at all.
+    pub answer_time: Duration,
     /// Maximum segment lifetime; TIME-WAIT lasts twice as long (Linux: 60 s in all).
     pub maximum_segment_lifetime: Duration,
     /// How long an orphan stays in FIN-WAIT-2.
@@ -314,6 +317,7 @@ impl Default for TcpConfig {
             syn_retries: 7,
             data_retries: 15,
             delayed_acknowledgement: Duration::from_millis(40),
+            answer_time: Duration::from_millis(1),
             maximum_segment_lifetime: Duration::from_secs(30),
             fin_wait_2_timeout: Duration::from_secs(60),
             orphans: 16_384,

@@ -272,7 +272,13 @@ impl Connection {
         for _ in 1..duplicates {
             self.send_acknowledgement(cx);
         }
-        if duplicates > 0 || self.receive.due == Due::Now || self.wants_window_update() {
+        let is_due = match self.receive.due {
+            Due::Now => true,
+            // The window goes along with the answer.
+            Due::Soon => cx.config.answer_time.is_zero(),
+            Due::Not | Due::Delayed => self.wants_window_update(),
+        };
+        if duplicates > 0 || is_due {
             self.send_acknowledgement(cx);
         }
     }

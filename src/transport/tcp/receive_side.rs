@@ -6,7 +6,7 @@ use super::buffer_tuning::Tuning;
 use super::reassembly::Reassembly;
 use crate::packet::{Pool, SMALL_SLOT, Slice};
 use crate::time::{Duration, Instant};
-use crate::wire::{SackBlock, SackBlocks, SequenceNumber};
+use crate::wire::{SackBlock, SackBlocks, SequenceNumber, TcpOptions};
 
 /// Segments at the start of a connection that are acknowledged at once, so that the peer's slow start is not held up (Linux: 16).
 const QUICK_SEGMENTS: u32 = 16;
@@ -26,6 +26,8 @@ pub(super) enum Due {
     Not,
     /// With the next segment, or when the delay is over.
     Delayed,
+    /// With the program's answer, if it comes at once; it is not waited for any longer.
+    Soon,
     /// At the end of the batch.
     Now,
 }
@@ -237,7 +239,8 @@ impl ReceiveSide {
         self.edge = self.edge.latest(next);
     }
 
-    /// Counts data in order: every second full segment is acknowledged at once (RFC 5681 §4.2), the first ones each.
+    /// Counts data in order: every second full segment is acknowledged at once (RFC 5681 §4.2), the first ones each. A small one among those is most likely
+    /// a request, whose answer can take the acknowledgement along.
     pub(super) fn owe_for(&mut self, segments: usize, segment_size: usize, now: Instant) {
         self.learn_segment_size(segment_size);
         self.last_data = Some(now);
@@ -245,7 +248,13 @@ impl ReceiveSide {
         let quick = self.quick > 0;
         self.quick = self.quick.saturating_sub(u32::try_from(segments).unwrap_or(u32::MAX));
         let is_enough = unacknowledged >= self.segment_size.saturating_mul(2);
-        self.owe(if quick || is_enough { Due::Now } else { Due::Delayed });
+        let is_full = segment_size.saturating_add(TcpOptions::MAXIMUM_LENGTH) >= self.segment_size;
+        self.owe(match quick {
+            _ if is_enough => Due::Now,
+            true if is_full => Due::Now,
+            true => Due::Soon,
+            false => Due::Delayed,
+        });
     }
 
     /// What the peer calls a full segment may be less than what we announced: a size that comes twice in a row is believed.

@@ -162,7 +162,8 @@ impl Connection {
         }
         self.receive.finished = true;
         self.receive.advance(self.receive.next + 1);
-        self.receive.owe(Due::Now);
+        // A program that is about to close, too, sends the acknowledgement with its own FIN.
+        self.receive.owe(if self.state == State::Established { Due::Soon } else { Due::Now });
         self.receive.reassembly.clear();
         self.news.is_wanted = true;
         let next = match self.state {

@@ -197,10 +197,13 @@ impl Connection {
     }
 
     fn arm_delayed_acknowledgement(&mut self, cx: &Context<'_>) {
-        match self.receive.due {
-            Due::Delayed => self.timers.set_if_idle(Timer::DelayedAcknowledgement, cx.now + cx.config.delayed_acknowledgement),
-            _ => self.timers.cancel(Timer::DelayedAcknowledgement),
-        }
+        let delay = match self.receive.due {
+            Due::Delayed => cx.config.delayed_acknowledgement,
+            Due::Soon => cx.config.answer_time.min(cx.config.delayed_acknowledgement),
+            Due::Not | Due::Now => return self.timers.cancel(Timer::DelayedAcknowledgement),
+        };
+        let at = self.timers.get(Timer::DelayedAcknowledgement).map_or(cx.now + delay, |at| at.min(cx.now + delay));
+        self.timers.set(Timer::DelayedAcknowledgement, at);
     }
 
     fn arm_keepalive(&mut self) {

@@ -118,7 +118,7 @@ impl Connection {
         if self.congestion.name() != self.options.congestion_control.name() {
             self.change_congestion_control(cx);
         }
-        if self.options.quick_ack && self.receive.due == Due::Delayed {
+        if self.options.quick_ack && matches!(self.receive.due, Due::Delayed | Due::Soon) {
             self.receive.owe(Due::Now);
         }
     }

@@ -66,6 +66,7 @@ fn the_timestamp_brings_the_options_back() {
     let timestamps = Some(Timestamps { value: 78, echo_reply: told.value });
     let options = TcpOptions { timestamps, ..TcpOptions::default() };
     bench.arrive_segment("192.0.2.9:5", TO, TcpHeader { options, ..header(ACK, 501, answer.sequence + 1) }, b"hello");
+    bench.advance(Duration::from_millis(1));
     let (acknowledgement, _) = bench.segments().pop().unwrap();
     let stamps = acknowledgement.options.timestamps.unwrap();
     assert_eq!((acknowledgement.acknowledgement, stamps.echo_reply), (SequenceNumber(506), 78));

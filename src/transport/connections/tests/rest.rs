@@ -70,6 +70,7 @@ fn data_wakes_it_and_it_rests_again() {
     bench.advance(Duration::from_secs(3));
     assert!(is_resting(&bench, &shared));
     bench.arrive_segment(&remote, &local, first, b"hello");
+    bench.advance(Duration::from_millis(1));
     assert_eq!((shared.state.lock().unread, bench.segments().len()), (5, 1), "received and acknowledged");
     bench.advance(Duration::from_secs(9));
     assert!(!is_resting(&bench, &shared), "while something is unread it does not rest");

@@ -70,6 +70,36 @@ fn figure_12_the_other_side() {
 }
 
 #[test]
+fn a_program_that_closes_at_once_acknowledges_with_its_own_fin() {
+    let mut trace = Trace::answered_soon();
+    trace.receive(fin(1, 1));
+    assert_eq!((trace.sent().len(), trace.deadline(), trace.wakes()), (0, Some(1), 1));
+    trace.release();
+    assert_eq!((trace.sent(), trace.state()), (vec!["[F.] 1 ack 2".to_owned()], State::LastAck));
+    trace.receive(Seg { seq: 2, ack: Some(2), ..Seg::default() });
+    assert_eq!(trace.state(), State::Closed);
+}
+
+#[test]
+fn a_fin_is_acknowledged_in_time_without_the_program() {
+    let mut trace = Trace::answered_soon();
+    trace.receive(fin(1, 1));
+    trace.at(1);
+    assert_eq!((trace.sent(), trace.deadline()), (vec!["[.] 1 ack 2".to_owned()], None));
+    trace.receive(fin(1, 1));
+    assert_eq!(trace.sent(), ["[.] 1 ack 2"], "who sends it again has waited");
+}
+
+#[test]
+fn who_has_closed_acknowledges_a_fin_at_once() {
+    let mut trace = Trace::answered_soon();
+    trace.close_write();
+    trace.sent();
+    trace.receive(fin(1, 2));
+    assert_eq!((trace.sent(), trace.state()), (vec!["[.] 2 ack 2".to_owned()], State::TimeWait));
+}
+
+#[test]
 fn figure_13_simultaneous_close() {
     let mut trace = Trace::established();
     trace.close_write();

@@ -25,6 +25,25 @@ fn the_first_segments_are_acknowledged_at_once() {
 }
 
 #[test]
+fn the_first_small_ones_are_acknowledged_by_the_answer_or_soon() {
+    let mut trace = Trace::answered_soon();
+    trace.receive(data(1, 10));
+    assert_eq!((trace.sent().len(), trace.deadline()), (0, Some(1)));
+    trace.at(1);
+    assert_eq!((trace.sent(), trace.deadline()), (vec!["[.] 1 ack 11".to_owned()], None));
+    trace.receive(data(11, 10));
+    trace.write(5);
+    assert_eq!((trace.sent(), trace.last_header().acknowledgement), (vec!["[P.] 1..6 ack 21".to_owned()], SequenceNumber(IRS) + 21));
+}
+
+#[test]
+fn among_the_first_full_ones_do_not_wait_for_an_answer() {
+    let mut trace = Trace::answered_soon();
+    trace.receive(data(1, 1_460));
+    assert_eq!(trace.sent(), ["[.] 1 ack 1461"]);
+}
+
+#[test]
 fn a_delayed_acknowledgement_is_sent_after_its_delay() {
     let mut trace = settled();
     trace.receive(data(1, 10));

@@ -134,6 +134,14 @@ impl Trace {
         Trace::established_with(TcpConfig::default(), plain())
     }
 
+    /// The same, where acknowledgements wait a millisecond for answers.
+    pub(super) fn answered_soon() -> Trace {
+        let mut trace = Trace::established();
+        trace.host.config.answer_time = Duration::from_millis(1);
+        trace.wakes();
+        trace
+    }
+
     /// A connection in any state but CLOSED and LISTEN.
     pub(super) fn in_state(state: State, options: TcpOptions) -> Trace {
         Trace::in_state_with(TcpConfig::default(), state, options)
