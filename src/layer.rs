@@ -115,6 +115,11 @@ impl<Up, Down> Outbox<Up, Down> {
         self.now = now;
     }
 
+    /// The time of the last batch, or of the present one.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// The stack's counters.
     pub fn counters(&self) -> &Counters {
         &self.counters

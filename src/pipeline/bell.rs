@@ -19,6 +19,8 @@ const YIELDS: usize = 4;
 pub(crate) struct Bell {
     asleep: AtomicBool,
     called: AtomicBool,
+    /// Whether a call since the last look was for work.
+    has_work: AtomicBool,
     sleeper: OnceLock<Thread>,
 }
 
@@ -35,10 +37,21 @@ impl Bell {
         }
     }
 
-    /// Ends a [`Bell::sleep`], or the next one, though there is nothing to find.
+    /// Ends a [`Bell::sleep`], or the next one, though there is nothing to find: for work that is left to the sleeper.
     pub(crate) fn call(&self) {
+        self.has_work.store(true, Ordering::Relaxed);
+        self.call_early();
+    }
+
+    /// The same, only to have the deadline looked at again.
+    pub(crate) fn call_early(&self) {
         self.called.store(true, Ordering::SeqCst);
         self.ring();
+    }
+
+    /// Whether there was a call for work since this was asked last.
+    pub(crate) fn was_called_for_work(&self) -> bool {
+        self.has_work.load(Ordering::Relaxed) && self.has_work.swap(false, Ordering::Relaxed)
     }
 
     /// Waits until `look` finds something, or until `deadline`. Only ever called by one thread.

@@ -9,7 +9,7 @@
 //!    release ([`Works::carry`]). Programs are woken after it, too.
 //! 3. Whoever finds the lock taken goes: the holder looks into the inbox again after the release. Both sides have a sequentially consistent fence between
 //!    their write (push, release) and their read (lock, inbox): of a pusher and a holder at the same time, at least one sees the other's. The fences are
-//!    explicit because an attempt at a lock that fails is no more than a relaxed load.
+//!    explicit because an attempt at a lock that fails is no more than a relaxed load; one that succeeds needs none.
 //! 4. Only a layer's own thread ever waits for its lock, and then it holds nothing. It sleeps until the deadline that the layer had when it went to
 //!    sleep; a run that brings an earlier one calls it, and so does one that has more to do than its quota.
 //! 5. What is more than a little is left to the layer's own thread: so many bytes at once as are bulk, what is beyond a caller's quota, what a program's
@@ -18,20 +18,21 @@
 //!
 //! A panic inside a layer ends at the run, whoever's thread that is; the stack fails as if it had been in the layer's own.
 
+use super::clock::RealClock;
 use super::handoff::Attendant;
 use super::inbox::Entry;
 use super::layer_loop::{Extra, LayerLoop};
 use super::messages::{Message, Stage};
 use super::trouble::Trouble;
 use crate::layer::Notify;
-use parking_lot::Mutex;
+use crate::time::{Clock, Instant};
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
 
 /// Messages that a program's thread handles in one layer before it leaves the rest to the layer's thread: a call must not last as long as others send.
 const PROGRAM_QUOTA: usize = 8;
@@ -146,8 +147,21 @@ struct Bench<L: Stage, X> {
     looper: Option<LayerLoop<L, X>>,
     /// A run panicked: the layer is not run again.
     has_failed: bool,
-    /// Until when the layer's thread sleeps.
+    /// The layer's deadline for which its thread is awake in time.
     armed: Option<Instant>,
+}
+
+/// Whom runs have something for. Lent to each run, since it is too large to be handed on.
+type Wakes = SmallVec<[Arc<dyn Notify>; 16]>;
+
+/// When it is, for a chain of runs: the clock is read by the first of them.
+#[derive(Default)]
+pub(crate) struct Moment(Option<Instant>);
+
+impl Moment {
+    fn read(&mut self, clock: &RealClock) -> Instant {
+        *self.0.get_or_insert_with(|| clock.now())
+    }
 }
 
 /// What a run brought.
@@ -155,7 +169,6 @@ struct Bench<L: Stage, X> {
 struct Outcome {
     messages: usize,
     due: Due,
-    wakes: SmallVec<[Arc<dyn Notify>; 16]>,
     /// The layer's thread has to look.
     calls: bool,
     panic: Option<Box<dyn Any + Send>>,
@@ -164,7 +177,7 @@ struct Outcome {
 /// What the works need of a station, whatever its layer.
 pub(crate) trait Visit: Send + Sync {
     /// Runs the layer until its inbox is empty, somebody else does, or `quota` is used up. Called without any lock.
-    fn visit(&self, quota: usize) -> Due;
+    fn visit(&self, quota: usize, now: &mut Moment) -> Due;
     /// Has the layer's own thread look.
     fn call(&self);
     /// From now on `attendant` sees to what is put into the layer's inbox.
@@ -209,10 +222,14 @@ impl Works {
 
     /// Visits the layers that are due, the lowest one first, and those that become due by it.
     fn carry(&self, mut due: Due) {
-        let quota = QUOTA.get();
+        let (quota, mut now) = (QUOTA.get(), Moment::default());
         for _ in 0..VISITS {
             let Some((index, rest)) = due.split() else { return };
-            due = self.station(index).map_or(rest, |station| rest.and(station.visit(quota)));
+            due = self.station(index).map_or(rest, |station| rest.and(station.visit(quota, &mut now)));
+            if index == 0 {
+                // The device may have taken its time.
+                now = Moment::default();
+            }
         }
         self.leave(due);
     }
@@ -278,7 +295,7 @@ where
 
     /// What the layer's own thread does: its timers, what is more than the others' quota, and its end. Gives the layer back; `false` if it has panicked.
     pub(crate) fn serve(&self, works: &Works) -> Option<(LayerLoop<L, X>, bool)> {
-        let mut was_woken = false;
+        let (mut was_woken, mut stays) = (false, false);
         loop {
             let mut bench = self.bench.lock();
             bench.count_wakeup(was_woken);
@@ -286,19 +303,23 @@ where
                 let sound = !bench.has_failed;
                 return bench.looper.take().map(|looper| (looper, sound));
             }
-            let outcome = self.run(&mut bench, QUOTA.get());
+            let mut wakes = Wakes::new();
+            let outcome = self.run(&mut bench, QUOTA.get(), &mut Moment::default(), &mut wakes);
             let (until, had_messages) = (bench.arm(), outcome.messages > 0);
-            drop(bench);
-            let due = self.finish(outcome);
+            self.let_go(bench);
+            let due = self.finish(outcome, &mut wakes);
             let has_more = !self.entry.is_empty();
             // Also what was pushed by those who found the lock taken, before anything else is visited.
-            let due = due.and(self.visit(QUOTA.get()));
+            let due = due.and(self.visit(QUOTA.get(), &mut Moment::default()));
             if has_more {
                 works.leave(due)
             } else {
                 works.carry(due)
             }
-            was_woken = !(had_messages && self.lingers()) && self.sleep(until);
+            // Who came for a timer does not stay for what others are about to run.
+            stays |= self.entry.bell().was_called_for_work();
+            stays &= had_messages && self.lingers();
+            was_woken = !stays && self.sleep(until);
         }
     }
 
@@ -307,19 +328,22 @@ where
         self.entry.bell().linger(|| !self.entry.is_empty())
     }
 
-    fn sleep(&self, until: Option<Instant>) -> bool {
+    fn sleep(&self, until: Option<std::time::Instant>) -> bool {
         self.windows.pass(Window::Sleeping);
         self.entry.bell().sleep(until, || !self.entry.is_empty())
     }
 
-    /// One run under the lock, whoever's thread this is.
-    fn run(&self, bench: &mut Bench<L, X>, quota: usize) -> Outcome {
+    /// One run under the lock, whoever's thread this is. Whom to wake is added to `wakes`.
+    fn run(&self, bench: &mut Bench<L, X>, quota: usize, now: &mut Moment, wakes: &mut Wakes) -> Outcome {
         let Bench { looper: Some(looper), has_failed: has_failed @ false, .. } = bench else { return Outcome::default() };
+        let now = now.read(&looper.pace.clock);
         INSIDE.set(Some(Inside { works: self.works, due: Due::default() }));
-        let result = catch_unwind(AssertUnwindSafe(|| looper.turn(None, quota)));
+        let result = catch_unwind(AssertUnwindSafe(|| looper.turn(now, None, quota)));
         let due = INSIDE.take().map(|inside| inside.due).unwrap_or_default();
         let mut outcome = Outcome { due, ..Outcome::default() };
-        outcome.wakes.extend(looper.out.wakes.drain(..));
+        if !looper.out.wakes.is_empty() {
+            wakes.extend(looper.out.wakes.drain(..));
+        }
         match result {
             Ok(messages) => outcome.messages = messages,
             Err(panic) => {
@@ -331,10 +355,26 @@ where
         outcome
     }
 
+    /// The layer, unless somebody else is at it. Between a push and an attempt that fails there is a fence: see the third rule above.
+    fn try_enter(&self) -> Option<MutexGuard<'_, Bench<L, X>>> {
+        self.bench.try_lock().or_else(|| {
+            fence(Ordering::SeqCst);
+            self.bench.try_lock()
+        })
+    }
+
+    /// Releases the layer; whoever does looks into the inbox again.
+    fn let_go(&self, bench: MutexGuard<'_, Bench<L, X>>) {
+        drop(bench);
+        fence(Ordering::SeqCst);
+    }
+
     /// What follows a run, without any lock.
-    fn finish(&self, outcome: Outcome) -> Due {
-        let Outcome { messages: _, due, wakes, calls, panic } = outcome;
-        add_woken(wakes.iter().filter(|waiting| waiting.notify()).count());
+    fn finish(&self, outcome: Outcome, wakes: &mut Wakes) -> Due {
+        let Outcome { messages: _, due, calls, panic } = outcome;
+        if !wakes.is_empty() {
+            add_woken(wakes.drain(..).filter(|waiting| waiting.notify()).count());
+        }
         if calls {
             self.entry.call();
         }
@@ -355,22 +395,22 @@ where
         self.has_failed || self.looper.as_ref().is_none_or(LayerLoop::is_finished)
     }
 
-    fn sleeps_until(&self) -> Option<Instant> {
-        self.looper.as_ref().and_then(LayerLoop::sleeps_until)
+    fn deadline(&self) -> Option<Instant> {
+        self.looper.as_ref().and_then(|looper| looper.layer.deadline())
     }
 
     /// The layer's thread is about to sleep: until when.
-    fn arm(&mut self) -> Option<Instant> {
-        self.armed = self.sleeps_until();
-        self.armed
+    fn arm(&mut self) -> Option<std::time::Instant> {
+        self.armed = self.deadline();
+        self.looper.as_ref().and_then(LayerLoop::sleeps_until)
     }
 
     /// Whether the layer's thread sleeps for longer than the layer wants it to.
     fn arm_earlier(&mut self) -> bool {
-        let until = self.sleeps_until();
-        let is_earlier = until.is_some_and(|until| self.armed.is_none_or(|armed| until < armed));
+        let wanted = self.deadline();
+        let is_earlier = wanted.is_some_and(|wanted| self.armed.is_none_or(|armed| wanted < armed));
         if is_earlier {
-            self.armed = until;
+            self.armed = wanted;
         }
         is_earlier
     }
@@ -386,12 +426,10 @@ impl<L: Stage, X: Extra<L::Message>, W: Windows> Visit for Station<L, X, W>
 where
     L::Message: Message,
 {
-    fn visit(&self, quota: usize) -> Due {
-        let (mut due, mut left) = (Due::default(), quota);
+    fn visit(&self, quota: usize, now: &mut Moment) -> Due {
+        let (mut due, mut left, mut wakes) = (Due::default(), quota, Wakes::new());
         loop {
             self.windows.pass(Window::Pushed);
-            // Pairs with the other's: of the release of the lock here, and of the push before.
-            fence(Ordering::SeqCst);
             if self.entry.is_empty() {
                 return due;
             }
@@ -399,16 +437,19 @@ where
                 self.entry.call();
                 return due;
             }
-            let Some(mut bench) = self.bench.try_lock() else { return due };
+            let Some(mut bench) = self.try_enter() else { return due };
             if bench.has_failed || bench.looper.is_none() {
                 return due;
             }
-            let mut outcome = self.run(&mut bench, left);
-            outcome.calls |= bench.arm_earlier();
-            drop(bench);
+            let outcome = self.run(&mut bench, left, now, &mut wakes);
+            let is_late = bench.arm_earlier();
+            self.let_go(bench);
+            if is_late {
+                self.entry.bell().call_early();
+            }
             // A turn that found nothing but a kick counts as well: this ends.
             left = left.saturating_sub(outcome.messages.max(1));
-            due = due.and(self.finish(outcome));
+            due = due.and(self.finish(outcome, &mut wakes));
         }
     }
 

@@ -246,7 +246,13 @@ impl<M: Message> Inbox<M> {
         std::mem::take(&mut *self.shared.state.lock())
     }
 
+    /// Whether nothing is in the channel.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
     /// Messages in the channel.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.receiver.len()
     }

@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where a layer's output goes.
 pub(crate) trait Port<M>: Send {
-    /// Carries all of `messages` away, in order; packets that find no room go to `refuse`. Called once for each batch, even without messages.
+    /// Carries all of `messages` away, in order; packets that find no room go to `refuse`. Called once for each batch that has messages, and for any while
+    /// something waits here.
     fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet));
 
     /// Whether nothing waits here.
@@ -93,8 +94,10 @@ where
 {
     /// One turn: `first`, if there is one, and what is in the inbox, at most `limit` messages. Says how many there were. Whom to wake stays in the outbox:
     /// it may have to wait for a lock's release.
-    pub(crate) fn turn(&mut self, first: Option<L::Message>, limit: usize) -> usize {
-        let now = self.pace.clock.now();
+    ///
+    /// It takes place at `now`, or when the last one did, if that was later: others may have run the layer since the caller read the clock.
+    pub(crate) fn turn(&mut self, now: Instant, first: Option<L::Message>, limit: usize) -> usize {
+        let now = now.max(self.out.now());
         self.out.set_now(now);
         let count = self.run_batch(now, first, limit);
         if self.layer.deadline().is_some_and(|deadline| deadline <= now) {
@@ -136,7 +139,7 @@ where
             self.handle(now, message);
             count += 1;
         }
-        while count < limit {
+        while count < limit && !self.inbox.is_empty() {
             match self.inbox.look() {
                 Arrival::Message(message) => self.handle(now, message),
                 Arrival::Kick => continue,
@@ -144,11 +147,17 @@ where
             }
             count += 1;
         }
-        for message in self.inbox.take_state() {
-            self.handle(now, message);
+        if self.inbox.has_state() {
+            self.take_state(now);
         }
         self.out.counters().pipeline.messages.add(count as u64);
         count + self.run_extra(now, limit)
+    }
+
+    fn take_state(&mut self, now: Instant) {
+        for message in self.inbox.take_state() {
+            self.handle(now, message);
+        }
     }
 
     fn run_extra(&mut self, now: Instant, limit: usize) -> usize {
@@ -166,12 +175,16 @@ where
 
     /// Down, then up.
     fn flush(&mut self) {
-        let mut down = std::mem::take(&mut self.out.down);
-        self.down.carry(&mut down, &mut |reason, packet| self.out.drop_packet(reason, packet));
-        self.out.down = down;
-        let mut up = std::mem::take(&mut self.out.up);
-        self.up.carry(&mut up, &mut |reason, packet| self.out.drop_packet(reason, packet));
-        self.out.up = up;
+        if !self.out.down.is_empty() || !self.down.is_empty() {
+            let mut down = std::mem::take(&mut self.out.down);
+            self.down.carry(&mut down, &mut |reason, packet| self.out.drop_packet(reason, packet));
+            self.out.down = down;
+        }
+        if !self.out.up.is_empty() {
+            let mut up = std::mem::take(&mut self.out.up);
+            self.up.carry(&mut up, &mut |reason, packet| self.out.drop_packet(reason, packet));
+            self.out.up = up;
+        }
     }
 
     fn report_quiet(&self) {
@@ -186,7 +199,7 @@ where
         if !self.reins.stop.load(Ordering::SeqCst) {
             return false;
         }
-        let idle = self.inbox.len() == 0 && !self.has_left_over() && self.down.is_empty();
+        let idle = self.inbox.is_empty() && !self.has_left_over() && self.down.is_empty();
         idle || self.reins.stop_by().is_some_and(|deadline| deadline <= std::time::Instant::now())
     }
 
@@ -242,11 +255,8 @@ impl Reins {
 
 impl<M: Message> Port<M> for EntryPort<M> {
     fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
-        if messages.is_empty() {
-            return;
-        }
         let bytes = messages.iter().map(Message::bytes_to_send).sum();
-        for message in messages.drain(..) {
+        while let Some(message) = messages.pop_front() {
             let Err(Refused { message, cause }) = self.entry.push(message) else { continue };
             let reason = match cause {
                 Refusal::OwnShareFull => DropReason::InboxFull,

@@ -10,11 +10,14 @@ use crate::transport::shared::{Failure, MarkQueue, Phase, Readiness, Socket};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The list, as programs' threads and packets' guards see it.
 pub(crate) struct DirtyList {
     transport: Entry<Message>,
     state: Mutex<State>,
+    /// Whether there is something on the list: it changes under the lock, and says where there is nothing to lock for.
+    is_marked: AtomicBool,
 }
 
 #[derive(Default)]
@@ -33,7 +36,7 @@ pub(crate) struct DirtyReader {
 impl DirtyList {
     /// An empty list that kicks the transport layer through `transport`.
     pub(crate) fn new(transport: Entry<Message>) -> Arc<DirtyList> {
-        Arc::new(DirtyList { transport, state: Mutex::default() })
+        Arc::new(DirtyList { transport, state: Mutex::default(), is_marked: AtomicBool::new(false) })
     }
 
     /// The transport layer is no more: whoever is on the list, or would come, fails.
@@ -54,6 +57,7 @@ impl MarkQueue for DirtyList {
             return fail(&socket, failure);
         }
         state.sockets.push(socket);
+        self.is_marked.store(true, Ordering::Release);
         let first = state.sockets.len() == 1;
         drop(state);
         if first {
@@ -76,7 +80,13 @@ impl DirtyReader {
     /// Takes over what is on the list, behind what was taken before and not read yet. Each time: the kick that told of it has been opened, and another one
     /// comes only for an empty list.
     pub(crate) fn refill(&mut self) {
-        std::mem::swap(&mut self.spare, &mut self.list.state.lock().sockets);
+        if !self.list.is_marked.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.list.state.lock();
+        self.list.is_marked.store(false, Ordering::Relaxed);
+        std::mem::swap(&mut self.spare, &mut state.sockets);
+        drop(state);
         self.taken.extend(self.spare.drain(..));
     }
 

@@ -21,7 +21,7 @@ where
     /// One turn, after sleeping if there is nothing to do.
     pub(crate) fn step(&mut self) {
         let first = self.next_message();
-        self.turn(first, self.pace.batch_messages);
+        self.turn(self.pace.clock.now(), first, self.pace.batch_messages);
         self.wake_waiting();
     }
 
