@@ -237,13 +237,11 @@ impl Packet {
     /// headroom of the first slice if nobody else holds that slot, else a new small slot.
     pub fn prepend(&mut self, count: usize, pool: &Pool) -> &mut [u8] {
         self.shift_checksum(count as isize);
-        let in_place = self.slices.first_mut().is_some_and(|first| first.grow_front(count).is_some());
-        if !in_place {
-            let fresh = pool.buffer(HEADROOM, count).freeze();
-            self.slices.insert(0, fresh);
+        if !self.slices.first().is_some_and(|first| first.may_grow_front(count)) {
+            self.slices.insert(0, pool.buffer(HEADROOM + count, 0).freeze());
         }
         self.length += count;
-        self.front_mut().and_then(|front| front.get_mut(..count)).unwrap_or_default()
+        self.slices.first_mut().and_then(|first| first.grow_front(count)).and_then(|front| front.get_mut(..count)).unwrap_or_default()
     }
 
     /// The first slice for writing, if nobody else holds its slot.

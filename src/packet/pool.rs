@@ -28,13 +28,14 @@ struct Shelves {
     small: Shelf,
     large: Shelf,
     allocations: AtomicU64,
-    in_use: AtomicUsize,
 }
 
 struct Shelf {
     slot_bytes: usize,
     keep: usize,
     free: Mutex<Vec<Arc<Slot>>>,
+    /// Slots that somebody holds. Written under the lock of `free`, so that it needs no atomic addition.
+    held: AtomicUsize,
 }
 
 struct Slot {
@@ -49,13 +50,9 @@ struct Holder(Option<Arc<Slot>>);
 impl Pool {
     /// A pool that keeps at most this many idle slots of each size; further ones are freed when their last holder drops them.
     pub fn new(keep_small: usize, keep_large: usize) -> Pool {
-        let shelf = |slot_bytes, keep| Shelf { slot_bytes, keep, free: Mutex::new(Vec::new()) };
-        let shelves = Shelves {
-            small: shelf(SMALL_SLOT, keep_small),
-            large: shelf(LARGE_SLOT, keep_large),
-            allocations: AtomicU64::new(0),
-            in_use: AtomicUsize::new(0),
-        };
+        let shelf = |slot_bytes, keep| Shelf { slot_bytes, keep, free: Mutex::default(), held: AtomicUsize::new(0) };
+        let shelves =
+            Shelves { small: shelf(SMALL_SLOT, keep_small), large: shelf(LARGE_SLOT, keep_large), allocations: AtomicU64::new(0) };
         Pool { shelves: Arc::new(shelves) }
     }
 
@@ -87,7 +84,7 @@ impl Pool {
 
     /// Bytes of the slots that somebody holds, whole slots counted.
     pub fn bytes_in_use(&self) -> usize {
-        self.shelves.in_use.load(Ordering::Relaxed)
+        self.shelves.small.bytes_held() + self.shelves.large.bytes_held()
     }
 
     /// Idle slots: (small, large).
@@ -105,8 +102,7 @@ impl Default for Pool {
 impl Shelves {
     fn take(self: &Arc<Shelves>, bytes: usize) -> Arc<Slot> {
         let shelf = if bytes <= SMALL_SLOT { &self.small } else { &self.large };
-        self.in_use.fetch_add(shelf.slot_bytes, Ordering::Relaxed);
-        shelf.take_idle().unwrap_or_else(|| {
+        shelf.take().unwrap_or_else(|| {
             self.allocations.fetch_add(1, Ordering::Relaxed);
             let bytes = vec![0; shelf.slot_bytes].into_boxed_slice();
             Arc::new(Slot { holders: AtomicUsize::new(1), home: Arc::downgrade(self), bytes })
@@ -115,24 +111,30 @@ impl Shelves {
 
     fn put(&self, slot: Arc<Slot>) {
         let shelf = if slot.bytes.len() <= SMALL_SLOT { &self.small } else { &self.large };
-        self.in_use.fetch_sub(shelf.slot_bytes, Ordering::Relaxed);
-        let mut free = shelf.free.lock();
-        if free.len() < shelf.keep {
-            free.push(slot);
-        }
+        shelf.put(slot);
     }
 }
 
 impl Shelf {
-    /// An idle slot that nobody else can see. A holder that counted itself out may still be about to drop its `Arc`; such a slot is let go.
-    fn take_idle(&self) -> Option<Arc<Slot>> {
-        loop {
-            let mut slot = self.free.lock().pop()?;
-            if let Some(unique) = Arc::get_mut(&mut slot) {
-                *unique.holders.get_mut() = 1;
-                return Some(slot);
-            }
+    /// Counts a slot as held, and gives an idle one that nobody else can see. A holder that counted itself out may still be about to drop its `Arc`; such a
+    /// slot is let go.
+    fn take(&self) -> Option<Arc<Slot>> {
+        let mut free = self.free.lock();
+        self.held.store(self.held.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        std::iter::from_fn(|| free.pop()).find(|slot| Arc::strong_count(slot) == 1)
+    }
+
+    fn put(&self, slot: Arc<Slot>) {
+        slot.holders.store(1, Ordering::Relaxed);
+        let mut free = self.free.lock();
+        self.held.store(self.held.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        if free.len() < self.keep {
+            free.push(slot);
         }
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.held.load(Ordering::Relaxed) * self.slot_bytes
     }
 }
 
@@ -158,9 +160,9 @@ impl Clone for Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         let Some(slot) = self.0.take() else { return };
-        if slot.holders.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(home) = slot.home.upgrade()
-        {
+        // Who holds it alone stays alone: others come by cloning a holder.
+        let is_last = slot.holders.load(Ordering::Acquire) == 1 || slot.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && let Some(home) = slot.home.upgrade() {
             home.put(slot);
         }
     }
@@ -254,6 +256,11 @@ impl Slice {
         part.truncate(range.end);
         part.advance(range.start);
         part
+    }
+
+    /// Whether [`Slice::grow_front`] gives something.
+    pub fn may_grow_front(&self, count: usize) -> bool {
+        self.start as usize >= count && self.slot.0.as_ref().is_some_and(|slot| Arc::strong_count(slot) == 1)
     }
 
     /// Grows to the front by `count` bytes and gives the whole slice for writing, if the slot has room there and no other holder.
