@@ -140,6 +140,9 @@ impl Link {
         if packet.doubts_path {
             self.neighbours.doubt(now, next_hop);
         }
+        if let Some(station) = self.neighbours.in_use(now, next_hop, source) {
+            return self.transmit(station, packet, out);
+        }
         match self.neighbours.look_up(now, next_hop, source, packet, out) {
             Lookup::Send(station, packet) => self.transmit(station, packet, out),
             Lookup::Ask(question) => self.ask(question, out),

@@ -137,6 +137,16 @@ impl NeighbourCache {
         }
     }
 
+    /// The station of a neighbour that answered lately, if its use by `source` is noted already: the usual case.
+    pub(super) fn in_use(&self, now: Instant, target: IpAddr, source: IpAddr) -> Option<MacAddress> {
+        let entry = self.entries.get(&target)?;
+        let is_noted = entry.source == source && entry.used.is_some_and(|used| now - used < USE_PRECISION);
+        match entry.state {
+            State::Reachable { station, until, .. } if is_noted && now < until => Some(station),
+            _ => None,
+        }
+    }
+
     /// Finds the station for a packet to `target`, or keeps the packet until it is known. `source` is who asks.
     pub(super) fn look_up(&mut self, now: Instant, target: IpAddr, source: IpAddr, packet: Packet, out: &mut Out) -> Lookup {
         self.touch(now, target);

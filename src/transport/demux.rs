@@ -7,7 +7,7 @@ use crate::random::SecretRandom;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 /// Hashes with a secret key, so that no peer can make tables slow.
@@ -32,10 +32,21 @@ impl BuildHasher for KeyedHash {
 pub(super) type KeyedMap<K, V> = HashMap<K, V, KeyedHash>;
 
 /// Both ends of a connection, seen from ours.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+}
+
+/// In few words: it is hashed for every segment.
+impl Hash for Ends {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match (self.local.ip(), self.remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => state.write_u64(u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits())),
+            ends => ends.hash(state),
+        }
+        state.write_u32(u32::from(self.local.port()) << 16 | u32::from(self.remote.port()));
+    }
 }
 
 /// Sockets by local port, and within one port by local address: at most one for each address, and one for any address.

@@ -38,6 +38,8 @@ pub(super) struct Environment {
     pub(super) fast_open_server: ServerCookies,
     /// Bytes that one connection's buffer may grow to on a near path.
     near_share: usize,
+    /// Among how many connections that is shared.
+    busy: usize,
     /// Set when nothing may be opened any more: why.
     pub(super) refusing: Option<Failure>,
 }
@@ -60,6 +62,7 @@ impl Environment {
             fast_open,
             fast_open_server,
             near_share: config.tcp.near_buffer,
+            busy: 0,
             refusing: None,
         }
     }
@@ -94,8 +97,11 @@ impl Environment {
 
     /// So many connections are busy: what there is for those on near paths is divided among them.
     pub(super) fn share_near_buffers(&mut self, busy: usize) {
-        let share = self.tcp.near_buffers / busy.max(1);
-        self.near_share = share.min(self.tcp.near_buffer);
+        if self.busy != busy {
+            self.busy = busy;
+            let share = self.tcp.near_buffers / busy.max(1);
+            self.near_share = share.min(self.tcp.near_buffer);
+        }
     }
 
     /// A number for a packet of ours.

@@ -332,15 +332,9 @@ pub(super) fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut 
     packet.number = cx.next_packet_number();
     packet.arrived = cx.now;
     let number = packet.number;
-    let length = packet.len() - header.header_length();
-    cx.out.log(
-        "tcp",
-        Level::Trace,
-        format_args!(
-            "{} -> {} {} seq {} ack {} win {} len {length}",
-            route.local, route.remote, header.flags, header.sequence.0, header.acknowledgement.0, header.window
-        ),
-    );
+    if cx.out.is_observed() {
+        log_departure(cx, route, header, packet.len() - header.header_length());
+    }
     cx.out.counters().transport.segments_sent.increment();
     cx.out.down.push_back(network::Message::Send(Outgoing {
         source: route.local.ip(),
@@ -353,6 +347,17 @@ pub(super) fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut 
         packet,
     }));
     number
+}
+
+fn log_departure(cx: &Context<'_>, route: &Route, header: &TcpHeader, length: usize) {
+    cx.out.log(
+        "tcp",
+        Level::Trace,
+        format_args!(
+            "{} -> {} {} seq {} ack {} win {} len {length}",
+            route.local, route.remote, header.flags, header.sequence.0, header.acknowledgement.0, header.window
+        ),
+    );
 }
 
 /// What a window in each round trip comes to. A connection may have as much on its way to the device: a slow device gets no standing queue, a

@@ -197,7 +197,7 @@ impl Connection {
     /// Puts what the program wrote into the send queue.
     fn take_written(&mut self, cx: &Context<'_>) {
         let takes = !self.send.finish_sent && !self.state.is_over();
-        for slice in self.news.taken.drain(..) {
+        while let Some(slice) = self.news.taken.pop_front() {
             if takes {
                 self.send.queue.push(slice, cx.pool);
             }

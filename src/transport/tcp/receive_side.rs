@@ -299,6 +299,9 @@ impl ReceiveSide {
 
     /// The SACK option of the next segment: what arrived twice first (RFC 2883 §4), then the blocks, as many as fit `room`.
     pub(super) fn sack(&self, room: usize) -> SackBlocks {
+        if self.duplicate.is_none() && self.reassembly.is_empty() {
+            return SackBlocks::default();
+        }
         self.duplicate.into_iter().chain(self.reassembly.sack_blocks()).take(room).collect()
     }
 

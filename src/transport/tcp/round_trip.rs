@@ -5,7 +5,7 @@
 use crate::config::TcpConfig;
 use crate::time::{Duration, Instant};
 
-/// The estimator.
+/// The estimator. It reckons in plain nanoseconds, for it does so with every segment.
 #[derive(Clone, Debug)]
 pub(super) struct RoundTrip {
     estimate: Option<Estimate>,
@@ -61,10 +61,11 @@ impl Least {
     }
 }
 
+/// In nanoseconds.
 #[derive(Copy, Clone, Debug)]
 struct Estimate {
-    smoothed: Duration,
-    variation: Duration,
+    smoothed: u64,
+    variation: u64,
 }
 
 /// A path with a shorter round trip, when nothing waits on it, is near.
@@ -94,8 +95,8 @@ impl RoundTrip {
     /// What there is to remember while the connection is idle, once there was a measurement.
     pub(super) fn at_rest(&self) -> RoundTripAtRest {
         RoundTripAtRest {
-            smoothed: self.smoothed().map_or(NONE, nanos),
-            variation: nanos(self.variation()),
+            smoothed: self.estimate.map_or(NONE, |estimate| estimate.smoothed),
+            variation: self.estimate.map_or(0, |estimate| estimate.variation),
             least: [self.least.present, self.least.past].map(|least| least.map_or(NONE, nanos)),
             least_since: self.least.since,
             backoff: self.backoff as u8,
@@ -108,9 +109,9 @@ impl RoundTrip {
     pub(super) fn resumed(config: &TcpConfig, rested: RoundTripAtRest) -> RoundTrip {
         let duration = |nanos: u64| (nanos != NONE).then_some(Duration::from_nanos(nanos));
         let [present, past] = rested.least.map(duration);
-        let variation = Duration::from_nanos(rested.variation);
+        let estimate = Estimate { smoothed: rested.smoothed, variation: rested.variation };
         RoundTrip {
-            estimate: duration(rested.smoothed).map(|smoothed| Estimate { smoothed, variation }),
+            estimate: (rested.smoothed != NONE).then_some(estimate),
             backoff: rested.backoff.into(),
             is_cautious: rested.is_cautious,
             least: Least { present, past, since: rested.least_since },
@@ -126,12 +127,13 @@ impl RoundTrip {
         self.least.sample(measured, now);
         self.is_near |= measured < NEAR;
         let is_cautious = std::mem::take(&mut self.is_cautious);
+        let measured = nanos(measured);
         let Some(old) = self.estimate else {
             self.estimate = Some(Estimate { smoothed: measured, variation: measured / 2 });
             return;
         };
-        let variation = approach(old.variation, old.smoothed.abs_diff(measured), 4);
-        let smoothed = approach(old.smoothed, measured, 8);
+        let variation = approach::<4>(old.variation, old.smoothed.abs_diff(measured));
+        let smoothed = approach::<8>(old.smoothed, measured);
         self.estimate = Some(Estimate { smoothed, variation });
         if is_cautious {
             let (smoothed, variation) = (old.smoothed.max(measured), old.variation.max(measured / 2));
@@ -147,12 +149,13 @@ impl RoundTrip {
 
     /// The timeout after `times` doublings.
     pub(super) fn backed_off(&self, times: u32) -> Duration {
+        let minimum = nanos(self.minimum);
         let base = match self.estimate {
-            Some(estimate) => estimate.smoothed + estimate.variation.saturating_mul(4).max(self.minimum),
-            None => self.initial,
+            Some(estimate) => estimate.smoothed.saturating_add(estimate.variation.saturating_mul(4).max(minimum)),
+            None => nanos(self.initial),
         };
-        let doubled = base.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX));
-        doubled.clamp(self.minimum, self.maximum.max(self.minimum))
+        let doubled = base.saturating_mul(1_u64.checked_shl(times).unwrap_or(u64::MAX));
+        Duration::from_nanos(doubled.clamp(minimum, nanos(self.maximum).max(minimum)))
     }
 
     /// Doubles the timeout (RFC 6298 §5.5). It stays so until the next sample (Karn).
@@ -184,22 +187,22 @@ impl RoundTrip {
 
     /// SRTT; `None` before the first sample.
     pub(super) fn smoothed(&self) -> Option<Duration> {
-        self.estimate.map(|estimate| estimate.smoothed)
+        self.estimate.map(|estimate| Duration::from_nanos(estimate.smoothed))
     }
 
     /// RTTVAR.
     pub(super) fn variation(&self) -> Duration {
-        self.estimate.map_or(Duration::ZERO, |estimate| estimate.variation)
+        self.estimate.map_or(Duration::ZERO, |estimate| Duration::from_nanos(estimate.variation))
     }
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(NONE)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }
 
-/// `old` moved one `divisor`th of the way to `new`.
-fn approach(old: Duration, new: Duration, divisor: u32) -> Duration {
-    let step = old.abs_diff(new) / divisor.max(1);
+/// `old` moved one `PARTS`th of the way to `new`.
+fn approach<const PARTS: u64>(old: u64, new: u64) -> u64 {
+    let step = old.abs_diff(new) / PARTS;
     if new > old { old + step } else { old - step }
 }
 

@@ -114,6 +114,9 @@ impl Validation {
     /// Forgets the parts that lie before the sampling period.
     fn expire(&mut self, now: Instant) {
         let part = self.sampling_period() / PARTS as u32;
+        if now.since(self.part_start) < part {
+            return;
+        }
         let passed = now.since(self.part_start).as_nanos() / part.as_nanos().max(1);
         for _ in 0..passed.min(PARTS as u128) {
             self.parts.rotate_right(1);
