@@ -169,7 +169,8 @@ impl TcpStream {
 
     /// Reads without taking: the next read gives the same bytes.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let slices = self.take(buffer.len(), Taking::Peek)?;
+        let mut slices = Slices::new();
+        self.take(buffer.len(), Taking::Peek, &mut slices)?;
         Ok(copy_out(&slices, &mut [IoSliceMut::new(buffer)]))
     }
 
@@ -202,40 +203,41 @@ impl TcpStream {
         self.handle.settings.wait(&self.handle.backend, &self.handle.shared.wakeup, side)
     }
 
-    /// Takes at most `room` bytes off the socket, by reference; empty at the end of the stream.
-    fn take(&self, room: usize, taking: Taking) -> io::Result<Slices> {
+    /// Takes at most `room` bytes off the socket, by reference, into `slices`; none at the end of the stream.
+    fn take(&self, room: usize, taking: Taking, slices: &mut Slices) -> io::Result<()> {
         if room == 0 {
-            return Ok(Slices::new());
+            return Ok(());
         }
-        let (slices, announce) = self.wait(Side::Read).until(&self.handle.shared.state, |state| self.try_take(state, room, taking))?;
+        let announce = self.wait(Side::Read).until(&self.handle.shared.state, |state| self.try_take(state, room, taking, slices))?;
         if announce {
             self.handle.shared.mark(Mark::Window);
         }
-        Ok(slices)
+        Ok(())
     }
 
     /// Data first, then the end of the stream, then the failure once: the order of Linux's `tcp_recvmsg`. A connection that its stack took down
-    /// has no end of stream.
-    fn try_take(&self, state: &mut TcpSharedState, room: usize, taking: Taking) -> Option<io::Result<(Slices, bool)>> {
+    /// has no end of stream. Says whether the window has opened enough to be announced.
+    fn try_take(&self, state: &mut TcpSharedState, room: usize, taking: Taking, slices: &mut Slices) -> Option<io::Result<bool>> {
         if state.unread > 0 && !state.read_closed {
             return Some(Ok(match taking {
-                Taking::Peek => (look(state, room), false),
-                Taking::Consume => consume(state, room),
+                Taking::Peek => look(state, room, slices),
+                Taking::Consume => consume(state, room, slices),
             }));
         }
         if state.receive_finished || state.read_closed {
-            return Some(Ok((Slices::new(), false)));
+            return Some(Ok(false));
         }
         if let Some(failure) = state.failure.take() {
             return Some(Err(failure.into()));
         }
         let over = state.phase == Phase::Closed && self.handle.backend.status() != Status::Closing;
-        over.then(|| Ok((Slices::new(), false)))
+        over.then_some(Ok(false))
     }
 
     fn receive(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let room = buffers.iter().map(|buffer| buffer.len()).sum();
-        let slices = self.take(room, Taking::Consume)?;
+        let mut slices = Slices::new();
+        self.take(room, Taking::Consume, &mut slices)?;
         Ok(copy_out(&slices, buffers))
     }
 
@@ -244,16 +246,15 @@ impl TcpStream {
         if wanted == 0 {
             return Ok(0);
         }
-        let wait = self.wait(Side::Write);
         loop {
-            wait.until(&self.handle.shared.state, room_to_write)?;
             if let Some(result) = self.write_now(buffers, wanted) {
                 return result;
             }
+            self.wait(Side::Write).until(&self.handle.shared.state, room_to_write)?;
         }
     }
 
-    /// Copies what there is room for into chunks and hands them over; `None` if another writer was faster.
+    /// Copies what there is room for into chunks and hands them over; `None` if there is no room, or an error to tell.
     fn write_now(&self, buffers: &[IoSlice<'_>], wanted: usize) -> Option<io::Result<usize>> {
         let Handle { shared, backend, turn, .. } = &*self.handle;
         let turn = turn.lock();
@@ -301,9 +302,8 @@ fn connect_result(state: &mut TcpSharedState) -> Option<io::Result<()>> {
     }
 }
 
-/// Takes slices; the flag says whether the window has opened enough to be announced.
-fn consume(state: &mut TcpSharedState, room: usize) -> (Slices, bool) {
-    let mut taken = Slices::new();
+/// Takes slices, and says whether the window has opened enough to be announced.
+fn consume(state: &mut TcpSharedState, room: usize, taken: &mut Slices) -> bool {
     let mut left = room;
     while left > 0 && taken.len() < SLICES_PER_READ {
         let Some(first) = state.received.front_mut() else { break };
@@ -315,12 +315,12 @@ fn consume(state: &mut TcpSharedState, room: usize) -> (Slices, bool) {
     state.unread = state.unread.saturating_sub(count);
     state.urgent = state.urgent.saturating_sub(count);
     state.consumed_unannounced = state.consumed_unannounced.saturating_add(count);
-    (taken, state.consumed_unannounced >= state.window_mark_at)
+    state.consumed_unannounced >= state.window_mark_at
 }
 
-fn look(state: &TcpSharedState, room: usize) -> Slices {
+/// Shares slices; that opens no window.
+fn look(state: &TcpSharedState, room: usize, seen: &mut Slices) -> bool {
     let mut left = room;
-    let mut seen = Slices::new();
     for slice in state.received.iter().take(SLICES_PER_READ) {
         let part = slice.part(0..left);
         left -= part.len();
@@ -329,7 +329,7 @@ fn look(state: &TcpSharedState, room: usize) -> Slices {
             break;
         }
     }
-    seen
+    false
 }
 
 fn copy_out(slices: &[Slice], buffers: &mut [IoSliceMut<'_>]) -> usize {
@@ -374,7 +374,7 @@ fn room_to_write(state: &mut TcpSharedState) -> Option<io::Result<()>> {
 /// Counts what will be written, so that no other writer takes the same room, and borrows the last chunk if a short write may fit behind it.
 fn reserve(state: &mut TcpSharedState, wanted: usize) -> Option<(usize, Option<Slice>)> {
     let count = wanted.min(state.send_room());
-    if count == 0 {
+    if count == 0 || state.phase != Phase::Connected || state.write_closed || state.failure.is_some() {
         return None;
     }
     state.unacknowledged += count;
