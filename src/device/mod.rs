@@ -161,8 +161,9 @@ pub struct Waits {
 /// The wait of a receive thread whose receiver is read by others as well.
 pub trait HostWait: Send {
     /// Waits for what [`FrameReceiver::receive`] does; for frames only if `want_frames`, and for those that the guest is not woken for; not at all if
-    /// `has_frames`. Says what ended the wait, and whether there may be frames to read.
-    fn wait(&mut self, want_frames: bool, want_writable: bool, has_frames: bool) -> io::Result<(Received, bool)>;
+    /// `has_frames`, and no longer than `at_most`. Says what ended the wait, and whether there may be frames to read.
+    fn wait(&mut self, want_frames: bool, want_writable: bool, has_frames: bool, at_most: Option<Duration>)
+    -> io::Result<(Received, bool)>;
 }
 
 /// The wait of a thread that reads in the receive thread's place. One thread at a time waits.
@@ -228,7 +229,8 @@ pub struct Sent {
 impl Sent {
     /// The device took `count` frames from the front of `frames`.
     pub fn take_front(&mut self, frames: &mut VecDeque<Packet>, count: usize) {
-        for packet in frames.drain(..count.min(frames.len())) {
+        for _ in 0..count {
+            let Some(packet) = frames.pop_front() else { return };
             self.frames += 1;
             self.bytes += packet.len() as u64;
         }

@@ -7,7 +7,7 @@ use super::device_side::Writability;
 use super::health::{Health, Status};
 use super::inbox::Entry;
 use super::reception::Reception;
-use super::seat::{Reader, Seat};
+use super::seat::{Grace, Reader, Seat};
 use crate::device::{HostWait, LinkChange, Received, Stock};
 use crate::transport::shared::Failure;
 use crate::{link, network, transport};
@@ -34,6 +34,8 @@ pub(crate) struct ReceiveThread {
     /// Where it waits apart from reading: then programs' threads may read as well.
     pub(crate) wait: Option<Box<dyn HostWait>>,
     pub(crate) seat: Arc<Seat>,
+    /// While frames are left to leaders.
+    pub(crate) grace: Option<Grace>,
     pub(crate) entries: Entries,
     pub(crate) writability: Arc<Writability>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -83,11 +85,18 @@ impl ReceiveThread {
             }
             (reception.allowance(reception.batch_frames), reception.stock)
         };
-        let (received, has_frames) = wait.wait(limit > 0, want_writable, limit > 0 && stock == Stock::Unknown)?;
+        let grace = self.grace.take();
+        let has_frames = limit > 0 && stock == Stock::Unknown;
+        let at_most = grace.map(|grace| grace.length);
+        let (received, has_frames) = wait.wait(limit > 0 && grace.is_none(), want_writable, has_frames, at_most)?;
         // Who calls may have been woken for frames that it did not read, and of which nobody else is told.
         let is_called = received.woken || stock == Stock::Unknown;
-        let has_news = received.writable || received.link.is_some();
-        if is_called || has_frames && (has_news || !self.seat.let_leader_go_first(thread::sleep)) {
+        self.grace = match grace {
+            _ if is_called => None,
+            Some(grace) => self.seat.prolong(grace),
+            None => self.seat.let_leader_go_first().filter(|_| has_frames),
+        };
+        if self.grace.is_none() && (is_called || has_frames || grace.is_some()) {
             self.read()?;
         }
         Ok(received)

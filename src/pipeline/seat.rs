@@ -32,8 +32,10 @@ use std::time::Duration;
 const FRAMES: usize = 32;
 /// Of these so many at once: room that is prepared for frames that are not there is for nothing.
 const FRAMES_AT_ONCE: usize = 8;
-/// So long frames are left to a leader that is at work, and is expected back.
-const GRACE: Duration = Duration::from_micros(300);
+/// So long frames are left to a leader that is at work, and is expected back: at first, and at most, if it has come back often and nobody else would lead.
+const GRACE: [Duration; 2] = [Duration::from_micros(300), Duration::from_micros(4_800)];
+/// Readings of leaders within a grace that are often.
+const OFTEN: u32 = 4;
 
 /// So many readings of leaders in a row are worth it.
 const WORTH_IT: u32 = 4;
@@ -59,6 +61,8 @@ pub struct Seat {
     is_used: AtomicBool,
     /// How often leaders have read.
     readings: AtomicU32,
+    /// Whether somebody has found the seat taken.
+    is_wanted: AtomicBool,
     is_closed: AtomicBool,
 }
 
@@ -94,6 +98,14 @@ pub(crate) struct Chair {
     pub(crate) trouble: Arc<Trouble>,
 }
 
+/// A time for which the receive thread leaves frames to leaders.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grace {
+    pub(crate) length: Duration,
+    /// How often leaders had read when it began.
+    readings: u32,
+}
+
 /// A thread in the seat.
 pub(crate) struct Leader<'a> {
     seat: &'a Seat,
@@ -124,7 +136,13 @@ impl Seat {
         if self.is_off.load(Ordering::Relaxed) {
             return None;
         }
-        let chair = self.chair.try_lock().filter(|chair| chair.is_some())?;
+        let Some(chair) = self.chair.try_lock() else {
+            self.is_wanted.store(true, Ordering::Relaxed);
+            return None;
+        };
+        if chair.is_none() {
+            return None;
+        }
         self.leader.store(AWAKE, Ordering::SeqCst);
         // After that, so that whoever closes the seat either is seen here, or calls a leader that hears it.
         let is_closed = self.is_closed.load(Ordering::SeqCst);
@@ -147,16 +165,23 @@ impl Seat {
         drop(self.chair.lock().take());
     }
 
-    /// Lets a leader go first that is at work with what it has read, and about to sit down again, for as long as `pause` does what it says: true if it has read. Else
-    /// two threads would run the layers by turns, and take them out of each other's hands. (Measured: a server on one thread then opens and closes two thirds of the
-    /// connections.) Who has left for longer is waited for in vain once, and then the course leads elsewhere.
-    pub(crate) fn let_leader_go_first(&self, pause: impl FnOnce(Duration)) -> bool {
-        if !self.is_used.load(Ordering::Relaxed) {
-            return false;
-        }
-        let before = self.readings.load(Ordering::Relaxed);
-        pause(GRACE);
-        self.readings.load(Ordering::Relaxed) != before
+    /// Lets a leader go first that is at work with what it has read, and about to sit down again; `None` if none is expected. Else two threads would run the layers
+    /// by turns, and take them out of each other's hands. (Measured: a server on one thread then opens and closes two thirds of the connections.) Who has left for
+    /// longer is waited for in vain once, and then the course leads elsewhere.
+    pub(crate) fn let_leader_go_first(&self) -> Option<Grace> {
+        let readings = self.readings.load(Ordering::Relaxed);
+        self.is_used.load(Ordering::Relaxed).then_some(Grace { length: GRACE[0], readings })
+    }
+
+    /// Whether a leader has read within `grace`: then another one follows, longer if it was often, so that the receive thread takes the processor seldom from those
+    /// who share it. (Measured on one processor, where the peer answers before a leader that has sent the question sits down: without this, it is woken
+    /// for a round trip of twelve, which then takes twice its time.)
+    pub(crate) fn prolong(&self, grace: Grace) -> Option<Grace> {
+        let readings = self.readings.load(Ordering::Relaxed);
+        let count = readings.wrapping_sub(grace.readings);
+        let is_longer = count >= OFTEN && !self.is_wanted.swap(false, Ordering::Relaxed);
+        let length = if is_longer { (2 * grace.length).min(GRACE[1]) } else { GRACE[0] };
+        (count > 0).then_some(Grace { length, readings })
     }
 
     /// What a reading brought, and whose it was.

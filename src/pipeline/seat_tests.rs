@@ -28,6 +28,7 @@ fn start_host(stack: &FakeStack) -> (Arc<AtomicBool>, thread::JoinHandle<()>) {
         reception: stack.reception.clone(),
         wait: Some(Box::new(FakeHost(stack.device.clone()))),
         seat: stack.seat.clone(),
+        grace: None,
         entries: Entries { link: stack.link.clone(), network: inbox(0, 0).0, transport: inbox(0, 0).0 },
         writability: Arc::new(Writability::default()),
         stop: stop.clone(),
@@ -70,7 +71,7 @@ fn more_than_a_little_is_left_to_the_receive_thread_and_so_is_what_follows() {
     assert!(stack.seat.take().is_none(), "a flood");
     let host = start_host(&stack);
     stack.device.arrive(b"frame");
-    await_that(|| stack.inbox.len() > 0);
+    await_that(|| !stack.inbox.is_empty());
     stop(&stack, host);
     assert_eq!(stack.received(), frames(count + 1..=count + 1));
 }
@@ -125,12 +126,34 @@ fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
 fn frames_are_left_for_a_while_to_a_leader_that_is_at_work() {
     let seat = FakeStack::new(1).seat;
     let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
-    assert!(!seat.let_leader_go_first(|_| panic!("nobody is expected")));
+    assert!(seat.let_leader_go_first().is_none(), "nobody is expected");
     seat.note(&reading, Reader::Leader);
-    assert!(seat.let_leader_go_first(|_| seat.note(&reading, Reader::Leader)), "it has come back");
-    assert!(!seat.let_leader_go_first(|_| {}), "it has not");
+    let first = seat.let_leader_go_first().expect("it is at work");
+    seat.note(&reading, Reader::Leader);
+    let second = seat.prolong(first).expect("it has come back");
+    assert_eq!([first, second].map(|grace| grace.length), [GRACE[0]; 2]);
+    assert!(seat.prolong(second).is_none(), "it has not");
     seat.note(&reading, Reader::ReceiveThread);
-    assert!(!seat.let_leader_go_first(|_| panic!("and is not expected any more")));
+    assert!(seat.let_leader_go_first().is_none(), "and is not expected any more");
+}
+
+#[test]
+fn a_leader_that_reads_often_is_left_alone_for_longer_while_nobody_else_would_lead() {
+    let stack = FakeStack::new(1);
+    let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    let often = || (0..OFTEN).for_each(|_| stack.seat.note(&reading, Reader::Leader));
+    often();
+    let mut grace = stack.seat.let_leader_go_first().unwrap();
+    for _ in 0..10 {
+        often();
+        grace = stack.seat.prolong(grace).unwrap();
+    }
+    assert_eq!(grace.length, GRACE[1]);
+    let leader = take(&stack);
+    assert!(stack.seat.take().is_none());
+    drop(leader);
+    often();
+    assert_eq!(stack.seat.prolong(grace).unwrap().length, GRACE[0]);
 }
 
 #[test]
@@ -276,7 +299,7 @@ fn what_a_leader_may_not_read_the_receive_thread_does() {
             stack.device.arrive(b"frame");
         });
         drop(reading);
-        await_that(|| stack.inbox.len() > 0);
+        await_that(|| !stack.inbox.is_empty());
         assert_eq!(stack.received_one(), Some(number));
     }
     stop(&stack, host);
@@ -351,14 +374,14 @@ fn no_frame_is_left_lying_in_lockstep() {
         // The first one comes to a leader, so that there is one at all however slowly these threads run.
         stack.device.await_guest();
         stack.device.arrive(b"frame");
-        await_that(|| stack.inbox.len() > 0);
+        await_that(|| !stack.inbox.is_empty());
         assert_eq!((stack.received_one(), stack.device.guest_wakes()), (Some(1), 1));
         let mut next = 2;
         while next <= ROUNDS {
             let count = next % (FRAMES as u64 + 2) + 1;
             (0..count).for_each(|_| stack.device.arrive(b"frame"));
             for number in next..next + count {
-                await_that(|| stack.inbox.len() > 0);
+                await_that(|| !stack.inbox.is_empty());
                 assert_eq!(stack.received_one(), Some(number));
             }
             next += count;

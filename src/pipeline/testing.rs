@@ -141,12 +141,21 @@ impl GuestWait for FakeDevice {
 pub(crate) struct FakeHost(pub(crate) Arc<FakeDevice>);
 
 impl HostWait for FakeHost {
-    fn wait(&mut self, want_frames: bool, _want_writable: bool, has_frames: bool) -> io::Result<(Received, bool)> {
+    fn wait(
+        &mut self,
+        want_frames: bool,
+        _want_writable: bool,
+        has_frames: bool,
+        at_most: Option<Duration>,
+    ) -> io::Result<(Received, bool)> {
         let mut inside = self.0.inside.lock();
         // A frame that the guest was told of is none that the host sees.
         let is_told = |inside: &Inside| want_frames && inside.host_is_told && !inside.frames.is_empty();
         let nothing = |inside: &mut Inside| !has_frames && !is_told(inside) && !inside.host_is_called && inside.link.is_none();
-        self.0.changed.wait_while(&mut inside, nothing);
+        match at_most {
+            Some(at_most) => drop(self.0.changed.wait_while_for(&mut inside, nothing, at_most)),
+            None => self.0.changed.wait_while(&mut inside, nothing),
+        }
         let readable = is_told(&inside);
         inside.host_is_told &= !inside.frames.is_empty();
         let received = Received { woken: std::mem::take(&mut inside.host_is_called), writable: false, link: inside.link.take() };

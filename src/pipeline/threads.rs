@@ -221,7 +221,16 @@ impl Pipeline {
                 pace: tools.pace(|counters| &counters.pipeline.transport_wakeups),
                 reins: self.transport_reins().clone(),
             },
-            receive: ReceiveThread { reception, wait: host, seat, entries, writability, stop: self.stop_receiving.clone(), health },
+            receive: ReceiveThread {
+                reception,
+                wait: host,
+                seat,
+                grace: None,
+                entries,
+                writability,
+                stop: self.stop_receiving.clone(),
+                health,
+            },
             quota,
         }
     }

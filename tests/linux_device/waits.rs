@@ -67,7 +67,7 @@ impl Parts {
         let ((tell, woken), (go_on, answer)) = (channel(), channel());
         let host = thread::spawn(move || {
             loop {
-                let (received, has_frames) = host.wait(true, false, false).unwrap();
+                let (received, has_frames) = host.wait(true, false, false, None).unwrap();
                 if (received.woken || has_frames) && (tell.send(has_frames).is_err() || answer.recv().is_err()) {
                     return;
                 }

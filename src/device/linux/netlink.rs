@@ -192,7 +192,9 @@ impl Request {
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match sys::read(socket, buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sys::poll(&mut [sys::poll_entry(socket.as_fd(), libc::POLLIN)], -1)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sys::poll(&mut [sys::poll_entry(socket.as_fd(), libc::POLLIN)], None)?
+            }
             result => return result,
         }
     }

@@ -38,6 +38,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SOCKET_BUFFER_BYTES: libc::c_int = 16 << 20;
 /// Room in front of a received frame for the 802.1Q tag that the kernel took out.
 const TAG_ROOM: usize = 4;
+/// Frames that a call is prepared for when few come: one, and the next to tell that there are no more.
+const FEW: usize = 2;
 /// The kernel counts what it drops; we ask at least this often, and whenever a batch was full.
 const STATISTICS_EVERY: u32 = 64;
 
@@ -147,6 +149,7 @@ impl Device for PacketSocket {
             waiter: Some(waiter),
             buffers: Vec::new(),
             incoming: Box::new([Incoming::EMPTY; MESSAGES]),
+            expected: FEW,
             left_over: VecDeque::new(),
             truncated: 0,
             calls_since_statistics: STATISTICS_EVERY,
@@ -197,6 +200,8 @@ struct PacketReceiver {
     /// Slots that the next batch is received into.
     buffers: Vec<ReceiveBuffer>,
     incoming: Box<[Incoming; MESSAGES]>,
+    /// Frames that the next call is prepared for, which takes its time: twice as many as came last.
+    expected: usize,
     /// Datagrams cut from a received super-datagram, beyond the limit of the last batch.
     left_over: VecDeque<Packet>,
     truncated: u64,
@@ -207,7 +212,7 @@ impl FrameReceiver for PacketReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let has_left_over = limit > 0 && !self.left_over.is_empty();
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
-        let (received, readable) = waiter.wait(self.socket.as_fd(), limit > 0, want_writable, has_left_over)?;
+        let (received, readable) = waiter.wait(self.socket.as_fd(), limit > 0, want_writable, has_left_over, None)?;
         if readable || has_left_over {
             self.read(pool, limit, batch)?;
         }
@@ -243,7 +248,22 @@ impl FrameReceiver for PacketReceiver {
 impl PacketReceiver {
     /// Reads at most `limit` frames; true if there were fewer.
     fn read_new(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<bool> {
-        let wanted = limit.min(MESSAGES);
+        let (room, mut left) = (batch.len() + limit, limit);
+        while left > 0 {
+            let wanted = self.expected.min(left);
+            let count = self.read_some(pool, wanted, room, batch)?;
+            self.expected = count.saturating_mul(2).clamp(FEW, MESSAGES);
+            if count < wanted {
+                return Ok(true);
+            }
+            left -= count;
+        }
+        self.calls_since_statistics = STATISTICS_EVERY;
+        Ok(false)
+    }
+
+    /// One call for `wanted` frames, which may cut them to more, up to `room` in the batch. Says how many came.
+    fn read_some(&mut self, pool: &Pool, wanted: usize, room: usize, batch: &mut Vec<Packet>) -> io::Result<usize> {
         self.buffers.resize_with(wanted.max(self.buffers.len()), || ReceiveBuffer::new(TAG_ROOM, pool));
         let buffers = self.buffers.get_mut(..wanted).unwrap_or_default();
         let count = match sys::receive_many(&self.socket, self.has_header, buffers, &mut self.incoming) {
@@ -251,10 +271,6 @@ impl PacketReceiver {
             Err(error) if is_survivable(&error) => 0,
             Err(error) => return Err(error),
         };
-        if count == wanted {
-            self.calls_since_statistics = STATISTICS_EVERY;
-        }
-        let room = batch.len() + limit;
         for (buffer, incoming) in self.buffers.iter_mut().zip(self.incoming.iter()).take(count) {
             if incoming.truncated {
                 self.truncated += 1;
@@ -263,7 +279,7 @@ impl PacketReceiver {
             let packet = with_facts(buffer.take(incoming.length, pool), incoming, self.has_header, self.medium, pool);
             deliver(packet, self.medium, pool, room, batch, &mut self.left_over);
         }
-        Ok(count < wanted)
+        Ok(count)
     }
 }
 
@@ -400,7 +416,8 @@ impl FrameSender for PacketSender {
 impl PacketSender {
     /// Offers as many frames from the front as one call takes.
     fn send_batch(&self, frames: &VecDeque<Packet>) -> io::Result<usize> {
-        let headers: SmallVec<[_; MESSAGES]> = frames.iter().take(MESSAGES).map(virtio::emit).collect();
+        let mut headers = SmallVec::<[_; MESSAGES]>::new();
+        headers.extend(frames.iter().take(MESSAGES).map(virtio::emit));
         let mut batch = OutgoingBatch::default();
         for (packet, header) in frames.iter().zip(&headers) {
             if batch.is_full() {

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// Most messages that one call receives or sends. gVisor found batches of 8 in and 47 out to be enough.
 pub(super) const MESSAGES: usize = 64;
@@ -112,13 +113,39 @@ pub(super) fn poll_entry(descriptor: BorrowedFd<'_>, events: i16) -> Poll {
     Poll { fd: descriptor.as_raw_fd(), events, revents: 0 }
 }
 
-/// Waits until something happens on one of the descriptors, at most `timeout_millis` (-1: for ever). An interruption by a signal ends the wait.
-pub(super) fn poll(entries: &mut [Poll], timeout_millis: i32) -> io::Result<()> {
-    // SAFETY: pointer and count describe `entries`.
-    match check(unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout_millis) }) {
+/// Waits until something happens on one of the descriptors, at most for `timeout`. An interruption by a signal ends the wait.
+pub(super) fn poll(entries: &mut [Poll], timeout: Option<Duration>) -> io::Result<()> {
+    let seconds = |timeout: Duration| libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
+    let timeout = timeout.map(|timeout| libc::timespec { tv_sec: seconds(timeout), tv_nsec: timeout.subsec_nanos() as _ });
+    let pointer = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: pointer and count describe `entries`; `pointer` is null or points to `timeout`, which outlives the call, and the kernel writes to neither it nor a mask.
+    match check(unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, pointer, std::ptr::null()) }) {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(()),
     }
+}
+
+/// While this lives, the timeouts of the thread that made it may be late: prctl(2), `PR_SET_TIMERSLACK`.
+pub(super) struct TimerSlack(());
+
+impl TimerSlack {
+    /// Late by so much.
+    pub(super) fn of(slack: Duration) -> TimerSlack {
+        set_timer_slack(libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX).max(1));
+        TimerSlack(())
+    }
+}
+
+impl Drop for TimerSlack {
+    fn drop(&mut self) {
+        // The thread's usual one.
+        set_timer_slack(0);
+    }
+}
+
+fn set_timer_slack(nanos: libc::c_ulong) {
+    // SAFETY: no memory is passed. It cannot fail, and nothing depends on it.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) };
 }
 
 /// An epoll descriptor.

@@ -191,7 +191,7 @@ struct TunTapReceiver {
 impl FrameReceiver for TunTapReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
-        let (received, readable) = waiter.wait(self.tun.as_fd(), limit > 0, want_writable, false)?;
+        let (received, readable) = waiter.wait(self.tun.as_fd(), limit > 0, want_writable, false, None)?;
         if readable {
             self.read(pool, limit, batch)?;
         }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long to wait before sending again when the queue behind the device was full: nothing tells when it drains.
-const CONGESTION_PAUSE_MILLIS: i32 = 1;
+const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
 
 /// Wakes by an eventfd.
 pub(super) struct EventWaker(EventDescriptor);
@@ -126,13 +126,14 @@ impl Waiter {
     }
 
     /// Waits for `device` to have something to read (if `want_readable`) or room (if `want_writable`), for the waker, or for news; does not wait
-    /// at all if `is_ready`. Says also whether there is something to read.
+    /// at all if `is_ready`, and no longer than `at_most`. Says also whether there is something to read.
     pub(super) fn wait(
         &mut self,
         device: BorrowedFd<'_>,
         want_readable: bool,
         want_writable: bool,
         is_ready: bool,
+        at_most: Option<Duration>,
     ) -> io::Result<(Received, bool)> {
         let congested = want_writable && self.congestion.swap(false, Ordering::Relaxed);
         let mut events = if want_readable && self.behind_guest.is_none() { libc::POLLIN } else { 0 };
@@ -140,9 +141,9 @@ impl Waiter {
             events |= libc::POLLOUT;
         }
         let timeout = match () {
-            () if is_ready || !self.news.is_empty() => 0,
-            () if congested => CONGESTION_PAUSE_MILLIS,
-            () => -1,
+            () if is_ready || !self.news.is_empty() => Some(Duration::ZERO),
+            () if congested => Some(CONGESTION_PAUSE),
+            () => at_most,
         };
         let waker = self.waker.0.as_fd();
         let (polled, events) = if self.is_gone { (waker, 0) } else { (device, events) };
@@ -212,6 +213,9 @@ impl Waiter {
     }
 }
 
+/// How late the end of a bounded wait may be: as much as a tick of the kernel's clock, which then ends it beside its other work. (An interrupt of its own costs whoever is
+/// at work some twenty microseconds on a virtual machine.)
+const SLACK: Duration = Duration::from_millis(4);
 /// What the guest's descriptor tells: there are frames; it was called.
 const FRAMES: u64 = 0;
 const CALL: u64 = 1;
@@ -223,8 +227,15 @@ struct Host {
 }
 
 impl HostWait for Host {
-    fn wait(&mut self, want_frames: bool, want_writable: bool, has_frames: bool) -> io::Result<(Received, bool)> {
-        self.waiter.wait(self.device.as_fd(), want_frames, want_writable, has_frames)
+    fn wait(
+        &mut self,
+        want_frames: bool,
+        want_writable: bool,
+        has_frames: bool,
+        at_most: Option<Duration>,
+    ) -> io::Result<(Received, bool)> {
+        let _slack = at_most.map(|_| sys::TimerSlack::of(SLACK));
+        self.waiter.wait(self.device.as_fd(), want_frames, want_writable, has_frames, at_most)
     }
 }
 
