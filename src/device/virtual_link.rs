@@ -1,6 +1,6 @@
 //! A link within the process: two devices joined by a cable that can be as bad as wanted.
 //!
-//! Owns the two [paths](path) and who waits at their ends. Refuses randomness of its own: everything comes from the seed. Without impairments it loses
+//! Owns the two [paths](path) and their ends; who waits there is told by `waits.rs`. Refuses randomness of its own: everything comes from the seed. Without impairments it loses
 //! nothing: when its bounded queue is full, it takes no more frames until the other end has read some. Read [`path`] first.
 //!
 //! ```
@@ -11,14 +11,15 @@
 //! ```
 
 pub mod path;
+mod waits;
 
 pub use path::{BurstLoss, Impairments, Path, PathCounters, PathDrop};
 
 use path::receive_copy;
 
 use super::segmentation::prepare;
-use super::{Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Medium, OpenDevice, Received, Sent, Waker};
-use crate::packet::{Packet, Pool};
+use super::{Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Medium, OpenDevice, Received, Sent, Stock, Waits, Waker};
+use crate::packet::{Guard, Packet, Pool};
 use crate::time::Instant;
 use crate::wire::{EthernetHeader, MacAddress};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -104,7 +105,8 @@ pub fn pair(options: LinkOptions) -> (VirtualDevice, VirtualDevice) {
         start: std::time::Instant::now(),
         capacity: options.capacity_packets.max(1),
         state: Mutex::new(CableState { paths: options.paths(), ends: [EndState::default(); 2] }),
-        changed: [Condvar::new(), Condvar::new()],
+        hosts: Waiters::default(),
+        guests: Waiters::default(),
     });
     let [a, b] = options.properties();
     let end = |index, properties| VirtualDevice { end: End { cable: cable.clone(), index }, properties };
@@ -155,8 +157,15 @@ struct Cable {
     start: std::time::Instant,
     capacity: usize,
     state: Mutex<CableState>,
-    changed: [Condvar; 2],
+    /// The receive threads.
+    hosts: Waiters,
+    /// Those that read in their place.
+    guests: Waiters,
 }
+
+/// One for each end.
+#[derive(Default)]
+struct Waiters([Condvar; 2]);
 
 struct CableState {
     /// By the end that sends.
@@ -172,6 +181,9 @@ struct EndState {
     is_blocked: bool,
     /// Its receiver is gone: what is sent to it vanishes.
     is_gone: bool,
+    /// A guest waits: the host is not told of frames.
+    guest_waits: bool,
+    guest_is_called: bool,
 }
 
 #[derive(Clone)]
@@ -189,17 +201,25 @@ impl Cable {
         self.state.lock().paths.get(index).map(Path::counters).unwrap_or_default()
     }
 
+    fn real_time(&self, at: Instant) -> std::time::Instant {
+        self.start + at.since(Instant::ZERO)
+    }
+}
+
+impl Waiters {
     fn notify(&self, index: usize) {
-        if let Some(changed) = self.changed.get(index) {
+        let Waiters(changed) = self;
+        if let Some(changed) = changed.get(index) {
             changed.notify_all();
         }
     }
 
-    fn wait(&self, index: usize, state: &mut MutexGuard<'_, CableState>, until: Option<Instant>) {
-        let Some(changed) = self.changed.get(index) else { return };
+    fn wait(&self, index: usize, state: &mut MutexGuard<'_, CableState>, until: Option<std::time::Instant>) {
+        let Waiters(changed) = self;
+        let Some(changed) = changed.get(index) else { return };
         match until {
             Some(until) => {
-                changed.wait_until(state, self.start + until.since(Instant::ZERO));
+                changed.wait_until(state, until);
             }
             None => changed.wait(state),
         }
@@ -230,7 +250,7 @@ impl Device for VirtualDevice {
         let VirtualDevice { end, properties } = *self;
         Ok(OpenDevice {
             receiver: Box::new(VirtualReceiver { end: end.clone() }),
-            sender: Box::new(VirtualSender { end: end.clone(), properties, pool: Pool::default() }),
+            sender: Box::new(VirtualSender { end: end.clone(), properties, pool: Pool::default(), released: Vec::new() }),
             waker: Arc::new(end),
         })
     }
@@ -241,7 +261,7 @@ impl Waker for End {
         if let Some(state) = self.state(&mut self.cable.state.lock()) {
             state.woken = true;
         }
-        self.cable.notify(self.index);
+        self.cable.hosts.notify(self.index);
     }
 }
 
@@ -258,17 +278,9 @@ impl VirtualReceiver {
         let has_room = path.in_flight() <= capacity / 2;
         let peer = self.end.peer();
         if has_room && state.ends.get(peer).is_some_and(|end| end.is_blocked) {
-            self.end.cable.notify(peer);
+            self.end.cable.hosts.notify(peer);
         }
         batch.len() - before
-    }
-
-    /// Whether frames that were refused find room again; told once.
-    fn take_writable(&self, state: &mut CableState) -> bool {
-        let has_room = state.paths.get(self.end.index).is_some_and(|path| path.in_flight() <= self.end.cable.capacity / 2);
-        let peer_is_gone = state.ends.get(self.end.peer()).is_some_and(|end| end.is_gone);
-        let Some(end) = self.end.state(state) else { return false };
-        (has_room || peer_is_gone) && std::mem::take(&mut end.is_blocked)
     }
 }
 
@@ -276,10 +288,32 @@ impl FrameReceiver for VirtualReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let before = batch.len();
         let received = self.wait(limit, want_writable, batch);
-        // With the lock released.
-        batch.iter_mut().skip(before).for_each(|packet| *packet = receive_copy(packet, pool));
+        copy_from(before, batch, pool);
         Ok(received)
     }
+
+    fn part(&mut self) -> Option<Waits> {
+        Some(Waits { host: Box::new(waits::Host(self.end.clone())), guest: Arc::new(self.end.clone()) })
+    }
+
+    fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<Stock> {
+        let before = batch.len();
+        let cable = self.end.cable.clone();
+        let mut state = cable.state.lock();
+        self.take_frames(&mut state, limit, batch);
+        let next = self.end.next_delivery(&state);
+        drop(state);
+        if next.is_some() {
+            cable.hosts.notify(self.end.index);
+        }
+        copy_from(before, batch, pool);
+        Ok(if next.is_some_and(|next| next <= cable.now()) { Stock::Unknown } else { Stock::Empty })
+    }
+}
+
+/// What the receiver has of the packets behind the first so many; not under the cable's lock.
+fn copy_from(first: usize, batch: &mut [Packet], pool: &Pool) {
+    batch.iter_mut().skip(first).for_each(|packet| *packet = receive_copy(packet, pool));
 }
 
 impl VirtualReceiver {
@@ -288,13 +322,12 @@ impl VirtualReceiver {
         let mut state = cable.state.lock();
         loop {
             let count = self.take_frames(&mut state, limit, batch);
-            let writable = want_writable && self.take_writable(&mut state);
-            let woken = self.end.state(&mut state).is_some_and(|end| std::mem::take(&mut end.woken));
-            if count > 0 || writable || woken {
-                return Received { woken, writable, link: None };
+            let received = self.end.take_events(&mut state, want_writable);
+            if count > 0 || received.writable || received.woken {
+                return received;
             }
-            let next = if limit > 0 { self.end.incoming(&mut state).and_then(|path| path.next_delivery()) } else { None };
-            cable.wait(self.end.index, &mut state, next);
+            let next = if limit > 0 { self.end.next_delivery(&state) } else { None };
+            cable.hosts.wait(self.end.index, &mut state, next.map(|next| cable.real_time(next)));
         }
     }
 }
@@ -304,7 +337,7 @@ impl Drop for VirtualReceiver {
         if let Some(state) = self.end.state(&mut self.end.cable.state.lock()) {
             state.is_gone = true;
         }
-        self.end.cable.notify(self.end.peer());
+        self.end.cable.hosts.notify(self.end.peer());
     }
 }
 
@@ -312,6 +345,8 @@ struct VirtualSender {
     end: End,
     properties: DeviceProperties,
     pool: Pool,
+    /// Room to be given back once the cable's lock is released, for that may call a thread which waits here.
+    released: Vec<Guard>,
 }
 
 impl FrameSender for VirtualSender {
@@ -324,22 +359,27 @@ impl FrameSender for VirtualSender {
         while let Some(packet) = self.next(&mut state, frames) {
             self.send_one(&mut state, now, packet, &mut sent);
         }
+        let peer = self.end.peer();
+        let guest_waits = state.ends.get(peer).is_some_and(|end| end.guest_waits);
         drop(state);
-        cable.notify(self.end.peer());
+        if guest_waits { &cable.guests } else { &cable.hosts }.notify(peer);
+        self.released.clear();
         Ok(sent)
     }
 }
 
 impl VirtualSender {
     /// The next frame, if there is room for it.
-    fn next(&self, state: &mut CableState, frames: &mut VecDeque<Packet>) -> Option<Packet> {
+    fn next(&mut self, state: &mut CableState, frames: &mut VecDeque<Packet>) -> Option<Packet> {
         let is_full = state.paths.get(self.end.index).is_some_and(|path| path.in_flight() >= self.end.cable.capacity);
         let peer_is_gone = state.ends.get(self.end.peer()).is_some_and(|end| end.is_gone);
         if is_full && !peer_is_gone && !frames.is_empty() {
             self.end.state(state)?.is_blocked = true;
             return None;
         }
-        frames.pop_front()
+        let mut packet = frames.pop_front()?;
+        self.released.extend(packet.guard.take());
+        Some(packet)
     }
 
     fn send_one(&self, state: &mut CableState, now: Instant, packet: Packet, sent: &mut Sent) {
@@ -367,6 +407,7 @@ impl VirtualSender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::Account;
     use crate::time::Duration;
 
     fn open(options: LinkOptions) -> (OpenDevice, OpenDevice) {
@@ -407,6 +448,28 @@ mod tests {
         assert_eq!(receive(&mut a, 9, true).1, Received { writable: true, ..Received::default() });
         assert_eq!((a.sender.send(&mut outgoing).unwrap().frames, outgoing.len()), (2, 0));
         assert_eq!(receive(&mut b, 9, false).0.len(), 4, "nothing is lost");
+    }
+
+    /// Who gets room back calls whoever waits at the device.
+    struct Caller(End);
+
+    impl Account for Caller {
+        fn give_back(&self, _bytes: usize) {
+            let Caller(end) = self;
+            assert!(end.cable.state.try_lock().is_some(), "the cable's lock is free");
+            end.cable.hosts.notify(end.index);
+        }
+    }
+
+    #[test]
+    fn room_is_given_back_without_the_cables_lock() {
+        let (a, _b) = pair(LinkOptions::default());
+        let account = Arc::new(Caller(a.end.clone()));
+        let mut a = Box::new(a).open().unwrap();
+        let mut outgoing = frames(&Pool::default(), &[60, 1515]);
+        outgoing.iter_mut().for_each(|packet| packet.guard = Some(Guard::new(account.clone(), 1)));
+        assert_eq!(a.sender.send(&mut outgoing).unwrap(), Sent { frames: 1, bytes: 60, refused: 1 });
+        assert_eq!(Arc::strong_count(&account), 1, "all is given back");
     }
 
     #[test]
