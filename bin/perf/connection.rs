@@ -34,6 +34,17 @@ pub(crate) enum Progress {
     Over,
 }
 
+/// What one read or write says of the next.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// There may be more to do.
+    More,
+    /// There is nothing more: a stream gives all that it has, if there is room for it.
+    Drained,
+    /// The peer has ended.
+    Over,
+}
+
 impl Connection {
     pub(crate) fn new(stream: TcpStream, service: Service) -> Connection {
         Connection { stream, service, unsent: Vec::new() }
@@ -49,8 +60,9 @@ impl Connection {
     pub(crate) fn serve(&mut self, scratch: &mut [u8]) -> Progress {
         for _ in 0..ROUNDS {
             match self.step(scratch) {
-                Ok(true) => {}
-                Ok(false) => return Progress::Over,
+                Ok(Step::More) => {}
+                Ok(Step::Drained) => break,
+                Ok(Step::Over) => return Progress::Over,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return Progress::Over,
             }
@@ -58,21 +70,21 @@ impl Connection {
         Progress::Waiting(self.interest())
     }
 
-    /// One read or write; false after the peer's end.
-    fn step(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
+    /// One read or write.
+    fn step(&mut self, scratch: &mut [u8]) -> io::Result<Step> {
         match self.service {
-            Service::Generate => self.stream.write(scratch).map(|_| true),
-            Service::Discard => self.stream.read(scratch).map(|count| count > 0),
+            Service::Generate => self.stream.write(scratch).map(|_| Step::More),
+            Service::Discard => self.stream.read(scratch).map(|count| after_read(count, scratch)),
             Service::Echo if self.unsent.is_empty() => self.echo(scratch),
             Service::Echo => {
                 let count = self.stream.write(&self.unsent)?;
                 self.unsent.drain(..count);
-                Ok(true)
+                Ok(Step::More)
             }
         }
     }
 
-    fn echo(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
+    fn echo(&mut self, scratch: &mut [u8]) -> io::Result<Step> {
         let count = self.stream.read(scratch)?;
         let bytes = &scratch[..count];
         let written = match self.stream.write(bytes) {
@@ -80,6 +92,14 @@ impl Connection {
             result => result?,
         };
         self.unsent.extend_from_slice(&bytes[written..]);
-        Ok(count > 0)
+        Ok(after_read(count, scratch))
+    }
+}
+
+fn after_read(count: usize, room: &[u8]) -> Step {
+    match count {
+        0 => Step::Over,
+        _ if count < room.len() => Step::Drained,
+        _ => Step::More,
     }
 }
