@@ -1,10 +1,11 @@
 //! `handoff: combining`: whoever brings a message runs the layer, if nobody else is at it.
 //!
 //! Owns the lock of each layer and the rules by which it is taken. Refuses to wait for one: a failed attempt leaves the message to whoever holds the
-//! lock. The messages still go through the inboxes, so that their order is that of the queue; what is saved is the waking of threads.
+//! lock. The messages keep the order in which they would go through the inboxes; what is saved is the waking of threads.
 //!
 //! 1. An inbox is read, and its layer run, only under that layer's lock: first the lock, then the message. What comes of it is pushed into the next
-//!    inboxes while the lock is still held. So nothing overtakes.
+//!    inboxes while the lock is still held. So nothing overtakes. An idle neighbour, in whose inbox nothing is, gets all of it [laid](Desk) before it instead,
+//!    under its lock too, which is tried and not waited for: what is in the inbox later came later. (The inboxes are large, and each place in them is cold when its turn comes.)
 //! 2. Under a layer's lock nothing is run and nobody waited for. A layer whose inbox got something meanwhile is noted, and visited after the lock's
 //!    release ([`Works::carry`]). Programs are woken after it, too.
 //! 3. Whoever finds the lock taken goes: the holder looks into the inbox again after the release. Both sides have a sequentially consistent fence between
@@ -21,7 +22,7 @@
 use super::clock::RealClock;
 use super::handoff::Attendant;
 use super::inbox::Entry;
-use super::layer_loop::{Extra, LayerLoop};
+use super::layer_loop::{Desk, Extra, LayerLoop};
 use super::messages::{Message, Stage};
 use super::trouble::Trouble;
 use crate::layer::Notify;
@@ -30,8 +31,9 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Messages that a program's thread handles in one layer before it leaves the rest to the layer's thread: a call must not last as long as others send.
@@ -136,6 +138,8 @@ pub(crate) struct Station<L: Stage, X, W = Narrow> {
     thread: &'static str,
     entry: Entry<L::Message>,
     bench: Mutex<Bench<L, X>>,
+    /// Whether something is laid before the layer. Written under the lock.
+    has_laid: AtomicBool,
     trouble: Arc<Trouble>,
     /// The address of the works that this is part of.
     works: usize,
@@ -290,7 +294,20 @@ where
         windows: W,
     ) -> Arc<Station<L, X, W>> {
         let bench = Mutex::new(Bench { looper: Some(looper), has_failed: false, armed: None });
-        Arc::new(Station { thread, entry, bench, trouble, works: works.identity(), windows })
+        Arc::new(Station { thread, entry, bench, has_laid: AtomicBool::new(false), trouble, works: works.identity(), windows })
+    }
+
+    /// From now on the layer's run lays what comes of it before its neighbours, where they are idle. Before anybody runs it.
+    pub(crate) fn connect(&self, up: Option<Arc<dyn Desk<L::Up>>>, down: Option<Arc<dyn Desk<L::Down>>>) {
+        if let Some(looper) = &mut self.bench.lock().looper {
+            up.into_iter().for_each(|desk| looper.up.connect(desk));
+            down.into_iter().for_each(|desk| looper.down.connect(desk));
+        }
+    }
+
+    /// Whether nothing waits for the layer but its timers.
+    fn is_idle(&self) -> bool {
+        !self.has_laid.load(Ordering::Relaxed) && self.entry.is_empty()
     }
 
     /// What the layer's own thread does: its timers, what is more than the others' quota, and its end. Gives the layer back; `false` if it has panicked.
@@ -308,7 +325,7 @@ where
             let (until, had_messages) = (bench.arm(), outcome.messages > 0);
             self.let_go(bench);
             let due = self.finish(outcome, &mut wakes);
-            let has_more = !self.entry.is_empty();
+            let has_more = !self.is_idle();
             // Also what was pushed by those who found the lock taken, before anything else is visited.
             let due = due.and(self.visit(QUOTA.get(), &mut Moment::default()));
             if has_more {
@@ -325,12 +342,12 @@ where
 
     /// Whether messages come that follow those of the last run: where they are left to the layer's thread, they often do.
     fn lingers(&self) -> bool {
-        self.entry.bell().linger(|| !self.entry.is_empty())
+        self.entry.bell().linger(|| !self.is_idle())
     }
 
     fn sleep(&self, until: Option<std::time::Instant>) -> bool {
         self.windows.pass(Window::Sleeping);
-        self.entry.bell().sleep(until, || !self.entry.is_empty())
+        self.entry.bell().sleep(until, || !self.is_idle())
     }
 
     /// One run under the lock, whoever's thread this is. Whom to wake is added to `wakes`.
@@ -351,6 +368,7 @@ where
             }
         }
         outcome.calls = looper.has_left_over() || looper.is_finished();
+        self.has_laid.store(!looper.laid.is_empty(), Ordering::Relaxed);
         self.windows.pass(Window::Running);
         outcome
     }
@@ -430,7 +448,7 @@ where
         let (mut due, mut left, mut wakes) = (Due::default(), quota, Wakes::new());
         loop {
             self.windows.pass(Window::Pushed);
-            if self.entry.is_empty() {
+            if self.is_idle() {
                 return due;
             }
             if left == 0 {
@@ -463,6 +481,20 @@ where
 
     fn clear(&self) {
         drop(self.bench.lock().looper.take());
+    }
+}
+
+impl<L: Stage, X: Extra<L::Message>, W: Windows> Desk<L::Message> for Station<L, X, W>
+where
+    L::Message: Message,
+{
+    fn lay(&self, messages: &mut VecDeque<L::Message>) {
+        let Some(mut bench) = self.bench.try_lock() else { return };
+        let Bench { looper: Some(looper), has_failed: false, .. } = &mut *bench else { return };
+        if looper.laid.is_empty() && self.entry.is_empty() {
+            std::mem::swap(&mut looper.laid, messages);
+            self.has_laid.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -8,10 +8,9 @@ use crate::packet::Packet;
 use crate::pipeline::clock::RealClock;
 use crate::pipeline::health::{Health, Status};
 use crate::pipeline::inbox::{Entry, Inbox, inbox};
-use crate::pipeline::layer_loop::{EntryPort, Pace, Port, Reins};
+use crate::pipeline::layer_loop::{Desk, EntryPort, Pace, Port, Reins};
 use crate::pipeline::messages::Share;
 use crate::time::{Duration, Instant};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time;
@@ -175,6 +174,11 @@ impl Line {
                 Station::new("test", entry, looper, trouble.clone(), &line.works, windows.clone())
             })
             .collect();
+        for (index, station) in stations.iter().enumerate() {
+            let neighbour =
+                |index: Option<usize>| index.and_then(|index| stations.get(index)).map(|desk| desk.clone() as Arc<dyn Desk<Test>>);
+            station.connect(neighbour(index.checked_add(1)), neighbour(index.checked_sub(1)));
+        }
         line.works.open(stations.iter().map(|station| station.clone() as Arc<dyn Visit>).collect());
         (line, stations)
     }
@@ -191,6 +195,7 @@ impl Line {
         LayerLoop {
             layer: PassOn::default(),
             inbox,
+            laid: VecDeque::new(),
             extra: (),
             out: Outbox::new(self.counters.clone()),
             up: self.port(index.checked_add(1), &self.up),
@@ -202,7 +207,7 @@ impl Line {
 
     fn port(&self, next: Option<usize>, sink: &Arc<Sink>) -> Box<dyn Port<Test>> {
         match next.and_then(|next| self.entries.get(next)) {
-            Some(entry) => Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone() }),
+            Some(entry) => Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone(), desk: None }),
             None => Box::new(SinkPort { sink: sink.clone(), next: vec![0; 64] }),
         }
     }

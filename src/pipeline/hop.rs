@@ -43,6 +43,7 @@ impl Hop {
         let mut looper = LayerLoop {
             layer: PassOn,
             inbox,
+            laid: VecDeque::new(),
             extra: (),
             out: Outbox::new(Arc::new(Counters::default())),
             up: Box::new(sender),

@@ -28,6 +28,15 @@ pub(crate) trait Port<M>: Send {
     fn is_empty(&self) -> bool {
         true
     }
+
+    /// From now on messages may go by `desk`.
+    fn connect(&mut self, _desk: Arc<dyn Desk<M>>) {}
+}
+
+/// Where messages can be laid before a layer.
+pub(crate) trait Desk<M>: Send + Sync {
+    /// Takes over all of `messages` if nobody is at the layer, and nothing waits for it; else none.
+    fn lay(&self, messages: &mut VecDeque<M>);
 }
 
 /// Messages that come to a layer beside its inbox.
@@ -44,6 +53,8 @@ pub(crate) trait Extra<M>: Send {
 pub(crate) struct EntryPort<M> {
     pub(crate) entry: Entry<M>,
     pub(crate) counters: Arc<Counters>,
+    /// The short way.
+    pub(crate) desk: Option<Arc<dyn Desk<M>>>,
 }
 
 /// Above the topmost layer there is nothing.
@@ -69,6 +80,8 @@ struct ReinsState {
 pub(crate) struct LayerLoop<L: Stage, X> {
     pub(crate) layer: L,
     pub(crate) inbox: Inbox<L::Message>,
+    /// What was laid before the layer: it came before all that is in the inbox.
+    pub(crate) laid: VecDeque<L::Message>,
     pub(crate) extra: X,
     pub(crate) out: Outbox<L::Up, L::Down>,
     pub(crate) up: Box<dyn Port<L::Up>>,
@@ -118,7 +131,7 @@ where
 
     /// Whether something is left to do at once, beside what is in the channel.
     pub(crate) fn has_left_over(&self) -> bool {
-        self.inbox.has_state() || !self.extra.is_empty()
+        self.inbox.has_state() || !self.extra.is_empty() || !self.laid.is_empty()
     }
 
     /// When the layer's timers have to be run, or the loop has to end; `None` while nothing of that is in sight.
@@ -136,6 +149,12 @@ where
     fn run_batch(&mut self, now: Instant, first: Option<L::Message>, limit: usize) -> usize {
         let mut count = 0;
         if let Some(message) = first {
+            self.handle(now, message);
+            count += 1;
+        }
+        while count < limit
+            && let Some(message) = self.laid.pop_front()
+        {
             self.handle(now, message);
             count += 1;
         }
@@ -256,6 +275,7 @@ impl Reins {
 impl<M: Message> Port<M> for EntryPort<M> {
     fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
         let bytes = messages.iter().map(Message::bytes_to_send).sum();
+        self.desk.iter().for_each(|desk| desk.lay(messages));
         while let Some(message) = messages.pop_front() {
             let Err(Refused { message, cause }) = self.entry.push(message) else { continue };
             let reason = match cause {
@@ -271,6 +291,10 @@ impl<M: Message> Port<M> for EntryPort<M> {
             }
         }
         self.entry.ring_for(bytes);
+    }
+
+    fn connect(&mut self, desk: Arc<dyn Desk<M>>) {
+        self.desk = Some(desk);
     }
 }
 

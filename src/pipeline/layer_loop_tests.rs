@@ -76,10 +76,11 @@ fn bench(up: usize, down: usize) -> Bench {
     let (entry, own_inbox) = inbox(1_000, 1_000);
     let (up_entry, up) = inbox(up, 0);
     let (down_entry, down) = inbox(0, down);
-    let port = |entry| Box::new(EntryPort { entry, counters: counters.clone() });
+    let port = |entry| Box::new(EntryPort { entry, counters: counters.clone(), desk: None });
     let looper = LayerLoop {
         layer: Doubler::default(),
         inbox: own_inbox,
+        laid: VecDeque::new(),
         extra: (),
         out: Outbox::new(counters.clone()),
         up: port(up_entry),

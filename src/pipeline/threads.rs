@@ -31,6 +31,7 @@ use crate::transport::shared::{DeviceRoom, Failure};
 use crate::transport::{self, Transport};
 use crate::{link, network};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +126,7 @@ impl Tools {
     }
 
     fn port<M: Message + 'static>(&self, entry: &Entry<M>) -> Box<dyn Port<M>> {
-        Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone() })
+        Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone(), desk: None })
     }
 
     fn pace(&self, wakeups: fn(&Counters) -> &Counter) -> Pace {
@@ -194,6 +195,7 @@ impl Pipeline {
             link: LayerLoop {
                 layer: link_layer,
                 inbox: link,
+                laid: VecDeque::new(),
                 extra: (),
                 out: tools.outbox(),
                 up: tools.port(&entries.network),
@@ -204,6 +206,7 @@ impl Pipeline {
             network: LayerLoop {
                 layer: network_layer,
                 inbox: network,
+                laid: VecDeque::new(),
                 extra: (),
                 out: tools.outbox(),
                 up: tools.port(&entries.transport),
@@ -214,6 +217,7 @@ impl Pipeline {
             transport: LayerLoop {
                 layer: transport_layer,
                 inbox: transport,
+                laid: VecDeque::new(),
                 extra: DirtyReader::new(marks),
                 out: tools.outbox(),
                 up: Box::new(Nowhere),
@@ -290,6 +294,9 @@ impl Pipeline {
         let link = Station::new(LINK, self.entries.link.clone(), link, trouble.clone(), works, Narrow);
         let network = Station::new(NETWORK, self.entries.network.clone(), network, trouble.clone(), works, Narrow);
         let transport = Station::new(TRANSPORT, self.entries.transport.clone(), transport, trouble.clone(), works, Narrow);
+        link.connect(Some(network.clone()), None);
+        network.connect(Some(transport.clone()), Some(link.clone()));
+        transport.connect(None, Some(network.clone()));
         works.open(vec![link.clone(), network.clone(), transport.clone()]);
         let (of_transport, in_transport) = (works.clone(), trouble.clone());
         threads.transport = Some(named(TRANSPORT, move || {
