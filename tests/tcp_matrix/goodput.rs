@@ -27,10 +27,12 @@ const LEAST_PACKETS: f64 = 2_000.0;
 const LONGEST_SLOW_START: u32 = 60;
 /// The share of the payload rate that is to be reached, where whole segments do not forbid it.
 const GOAL: f64 = 0.9;
-/// Where a sawtooth reaches below the product it is measured over so many of its teeth (a slow start that went too far costs the first one something), unless one takes
-/// more round trips than [`LONGEST_TOOTH`]: then over what follows slow start, as everything else.
+/// Where a sawtooth reaches below the product it is measured over so many of its teeth (a slow start that went too far costs the first one something), or over one, if
+/// that takes more round trips than [`LONGEST_TOOTH`]. If one takes more packets than [`MOST_PACKETS`]: over [`ROUND_TRIPS`], as everything else, and that is what the
+/// goal is worked out from.
 const TEETH: f64 = 3.0;
 const LONGEST_TOOTH: f64 = 150.0;
+const MOST_PACKETS: f64 = 1e6;
 /// The same for CUBIC, whose teeth take seconds, not round trips: the product is bounded, and so are they.
 const CUBIC_TEETH: f64 = 2.0;
 /// The whole product has 640 cells, in so many trials.
@@ -93,18 +95,26 @@ impl Tooth {
         self.cubic.map_or(rounds, |cubic| cubic.min(rounds))
     }
 
-    fn reaches_below_the_pipe(&self) -> bool {
-        self.bottom < self.pipe
+    /// How many are measured.
+    fn count(&self) -> f64 {
+        match self.cubic {
+            _ if self.bottom >= self.pipe => 0.0,
+            Some(_) => CUBIC_TEETH,
+            None if self.round_trips() <= LONGEST_TOOTH => TEETH,
+            None if self.round_trips() * self.top <= MOST_PACKETS => 1.0,
+            None => 0.0,
+        }
     }
 
     /// The share of the rate that it makes, if nothing goes wrong: a window in each round, which takes a round trip, or as long as the window takes to pass. It grows
     /// from round to round; a round passes before the loss is known; in one more what was lost goes again with the smaller window, and in a second one
-    /// if the window has grown meanwhile by another segment, which was lost then as well.
+    /// if the window has grown meanwhile by another segment, which was lost then as well. Of a tooth that is not measured whole, its beginning counts.
     fn share(&self) -> f64 {
         let recovery = if self.step < 1.0 { 1 } else { 2 };
         let growing = (0..).map(|round| self.bottom + f64::from(round) * self.step).take_while(|&window| window <= self.top);
         let windows = std::iter::repeat_n(self.bottom, recovery).chain(growing).chain([self.top]).map(f64::floor);
-        let (sent, time) = windows.fold((0.0, 0.0), |(sent, time), window| (sent + window, time + window.max(self.pipe)));
+        let rounds = if self.count() > 0.0 { usize::MAX } else { ROUND_TRIPS as usize };
+        let (sent, time) = windows.take(rounds).fold((0.0, 0.0), |(sent, time), window| (sent + window, time + window.max(self.pipe)));
         sent / time
     }
 }
@@ -133,13 +143,7 @@ pub(crate) fn share(path: &Path, algorithm: &str, seed: u64) -> f64 {
 
 /// Round trips to measure in.
 fn round_trips(tooth: &Tooth) -> f64 {
-    let teeth = match tooth.cubic {
-        _ if !tooth.reaches_below_the_pipe() => 0.0,
-        Some(_) => CUBIC_TEETH * tooth.round_trips(),
-        None if tooth.round_trips() <= LONGEST_TOOTH => TEETH * tooth.round_trips(),
-        None => 0.0,
-    };
-    teeth.max(ROUND_TRIPS)
+    (tooth.count() * tooth.round_trips()).max(ROUND_TRIPS)
 }
 
 /// Whether the queue is too small for what a sender may send at once at the beginning (RFC 6928 §2).
