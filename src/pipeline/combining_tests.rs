@@ -207,7 +207,7 @@ impl Line {
 
     fn port(&self, next: Option<usize>, sink: &Arc<Sink>) -> Box<dyn Port<Test>> {
         match next.and_then(|next| self.entries.get(next)) {
-            Some(entry) => Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone(), desk: None }),
+            Some(entry) => Box::new(EntryPort::new(entry.clone(), self.counters.clone())),
             None => Box::new(SinkPort { sink: sink.clone(), next: vec![0; 64] }),
         }
     }

@@ -51,10 +51,10 @@ pub(crate) trait Extra<M>: Send {
 
 /// The next layer's inbox.
 pub(crate) struct EntryPort<M> {
-    pub(crate) entry: Entry<M>,
-    pub(crate) counters: Arc<Counters>,
+    entry: Entry<M>,
+    counters: Arc<Counters>,
     /// The short way.
-    pub(crate) desk: Option<Arc<dyn Desk<M>>>,
+    desk: Option<Arc<dyn Desk<M>>>,
 }
 
 /// Above the topmost layer there is nothing.
@@ -272,9 +272,14 @@ impl Reins {
     }
 }
 
-impl<M: Message> Port<M> for EntryPort<M> {
-    fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
-        let bytes = messages.iter().map(Message::bytes_to_send).sum();
+impl<M: Message> EntryPort<M> {
+    /// To the inbox behind `entry`, and by no other way yet.
+    pub(crate) fn new(entry: Entry<M>, counters: Arc<Counters>) -> EntryPort<M> {
+        EntryPort { entry, counters, desk: None }
+    }
+
+    /// Carries all of `messages` away; a [ring](Entry::ring) has to follow.
+    pub(crate) fn put(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
         self.desk.iter().for_each(|desk| desk.lay(messages));
         while let Some(message) = messages.pop_front() {
             let Err(Refused { message, cause }) = self.entry.push(message) else { continue };
@@ -290,6 +295,13 @@ impl<M: Message> Port<M> for EntryPort<M> {
                 refuse(reason, packet);
             }
         }
+    }
+}
+
+impl<M: Message> Port<M> for EntryPort<M> {
+    fn carry(&mut self, messages: &mut VecDeque<M>, refuse: &mut dyn FnMut(DropReason, Packet)) {
+        let bytes = messages.iter().map(Message::bytes_to_send).sum();
+        self.put(messages, refuse);
         self.entry.ring_for(bytes);
     }
 

@@ -76,7 +76,7 @@ fn bench(up: usize, down: usize) -> Bench {
     let (entry, own_inbox) = inbox(1_000, 1_000);
     let (up_entry, up) = inbox(up, 0);
     let (down_entry, down) = inbox(0, down);
-    let port = |entry| Box::new(EntryPort { entry, counters: counters.clone(), desk: None });
+    let port = |entry| Box::new(EntryPort::new(entry, counters.clone()));
     let looper = LayerLoop {
         layer: Doubler::default(),
         inbox: own_inbox,

@@ -6,13 +6,14 @@
 
 use super::clock::RealClock;
 use super::credits::Credits;
-use super::inbox::{Entry, Refusal};
+use super::inbox::Entry;
+use super::layer_loop::EntryPort;
 use crate::counters::Counters;
 use crate::device::{FrameReceiver, Losses, Received, Stock};
-use crate::layer::DropReason;
 use crate::link;
 use crate::packet::{Guard, Packet, Pool};
 use crate::time::Clock;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -21,14 +22,15 @@ pub(crate) struct Reception {
     pub(crate) receiver: Box<dyn FrameReceiver>,
     pub(crate) pool: Pool,
     pub(crate) credits: Arc<Credits>,
-    pub(crate) link: Entry<link::Message>,
+    pub(crate) link: EntryPort<link::Message>,
     pub(crate) clock: RealClock,
     pub(crate) counters: Arc<Counters>,
     pub(crate) batch_frames: usize,
     /// Frames so far.
     pub(crate) number: u64,
-    /// Between two readings empty.
+    /// Between two readings empty, as is what becomes of it.
     pub(crate) batch: Vec<Packet>,
+    pub(crate) frames: VecDeque<link::Message>,
     /// What the last reading left.
     pub(crate) stock: Stock,
     /// An error that another than the receive thread met.
@@ -98,10 +100,9 @@ impl Reception {
             (packet.arrived, packet.number) = (now, self.number);
             self.credits.take(bytes);
             packet.guard = Some(Guard::new(self.credits.clone(), bytes));
-            if let Err(refused) = self.link.push(link::Message::Frame(packet)) {
-                count_refused(&self.counters, refused.cause);
-            }
+            self.frames.push_back(link::Message::Frame(packet));
         }
+        self.link.put(&mut self.frames, &mut |reason, _| self.counters.dropped(reason).increment());
         Reading { frames, bytes, stock }
     }
 
@@ -109,13 +110,5 @@ impl Reception {
         let Losses { kernel_drops, truncated } = self.receiver.losses();
         self.counters.device.kernel_drops.add(kernel_drops);
         self.counters.device.truncated.add(truncated);
-    }
-}
-
-fn count_refused(counters: &Counters, cause: Refusal) {
-    let reason = if cause == Refusal::Closed { DropReason::ShuttingDown } else { DropReason::InboxFull };
-    counters.dropped(reason).increment();
-    if cause == Refusal::Overflow {
-        counters.pipeline.inbox_overflows.increment();
     }
 }

@@ -3,6 +3,7 @@
 use super::clock::RealClock;
 use super::credits::Credits;
 use super::inbox::{Arrival, Entry, Inbox, inbox};
+use super::layer_loop::EntryPort;
 use super::reception::Reception;
 use super::seat::{Chair, Seat};
 use super::trouble::Trouble;
@@ -207,12 +208,13 @@ impl FakeStack {
             receiver: Box::new(FakeReceiver(device.clone())),
             pool: Pool::default(),
             credits: Credits::new(credit, 1 << 30, device.clone()),
-            link: link.clone(),
+            link: EntryPort::new(link.clone(), Arc::clone(&counters)),
             clock: RealClock::start(),
             counters: Arc::clone(&counters),
             batch_frames: 32,
             number: 0,
             batch: Vec::new(),
+            frames: VecDeque::new(),
             stock: Stock::Empty,
             left_error: None,
         }));

@@ -126,7 +126,7 @@ impl Tools {
     }
 
     fn port<M: Message + 'static>(&self, entry: &Entry<M>) -> Box<dyn Port<M>> {
-        Box::new(EntryPort { entry: entry.clone(), counters: self.counters.clone(), desk: None })
+        Box::new(EntryPort::new(entry.clone(), self.counters.clone()))
     }
 
     fn pace(&self, wakeups: fn(&Counters) -> &Counter) -> Pace {
@@ -179,12 +179,13 @@ impl Pipeline {
             receiver,
             pool,
             credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker.clone()),
-            link: entries.link.clone(),
+            link: EntryPort::new(entries.link.clone(), counters.clone()),
             clock,
             counters,
             batch_frames: config.pipeline.receive_batch_frames.max(1),
             number: 0,
             batch: Vec::new(),
+            frames: VecDeque::new(),
             stock: Stock::Empty,
             left_error: None,
         }));
@@ -260,7 +261,9 @@ impl Pipeline {
         let mut threads = self.threads.lock();
         match handoff {
             Handoff::Queue => self.spawn_loops(&mut threads, (link, network, transport), marks)?,
-            Handoff::Combining => self.spawn_stations(&mut threads, quota, (link, network, transport), marks)?,
+            Handoff::Combining => {
+                self.spawn_stations(&mut threads, quota, (link, network, transport), &mut receive.reception.lock().link, marks)?;
+            }
         }
         let trouble = self.trouble.clone();
         threads.receive = Some(named(RECEIVE, move || {
@@ -288,12 +291,20 @@ impl Pipeline {
     }
 
     /// The layers stand where every thread reaches them.
-    fn spawn_stations(&self, threads: &mut Threads, quota: usize, layers: Layers, marks: Arc<DirtyList>) -> io::Result<()> {
+    fn spawn_stations(
+        &self,
+        threads: &mut Threads,
+        quota: usize,
+        layers: Layers,
+        frames: &mut EntryPort<link::Message>,
+        marks: Arc<DirtyList>,
+    ) -> io::Result<()> {
         let (link, network, transport) = layers;
         let (works, trouble) = (&self.works, &self.trouble);
         let link = Station::new(LINK, self.entries.link.clone(), link, trouble.clone(), works, Narrow);
         let network = Station::new(NETWORK, self.entries.network.clone(), network, trouble.clone(), works, Narrow);
         let transport = Station::new(TRANSPORT, self.entries.transport.clone(), transport, trouble.clone(), works, Narrow);
+        frames.connect(link.clone());
         link.connect(Some(network.clone()), None);
         network.connect(Some(transport.clone()), Some(link.clone()));
         transport.connect(None, Some(network.clone()));
