@@ -10,6 +10,7 @@ use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpSha
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -86,8 +87,15 @@ pub(super) mod sealed {
 
 use sealed::{Shared, Source};
 
-/// What may be ready, taken off the list to be asked; few enough need no allocation.
-type Candidates = SmallVec<[(u64, Weak<dyn Shared>, Interest); 16]>;
+/// A socket that may be ready, taken off the list to be asked.
+struct Candidate {
+    token: u64,
+    shared: Arc<dyn Shared>,
+    interest: Interest,
+}
+
+/// Few enough need no allocation.
+type Candidates = SmallVec<[Candidate; 8]>;
 
 struct Core {
     state: Mutex<State>,
@@ -97,7 +105,7 @@ struct Core {
 
 #[derive(Default)]
 struct State {
-    registered: HashMap<u64, Registration>,
+    registered: HashMap<u64, Registration, BuildHasherDefault<TokenHasher>>,
     /// Tokens that may be ready, each once.
     candidates: Vec<u64>,
     notified: bool,
@@ -106,6 +114,29 @@ struct State {
     /// That in which a thread waits for this poller.
     led: Option<Arc<Seat>>,
 }
+
+/// Tokens are the program's own, and most often small numbers: no peer chooses them.
+#[derive(Default)]
+struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    /// The table takes its places from the lowest bits, and more from the highest: both depend on all of the token's.
+    fn write_u64(&mut self, token: u64) {
+        let product = u128::from(self.0 ^ token) * u128::from(MIX);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+/// 2⁶⁴ divided by the golden ratio, odd.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 struct Registration {
     shared: Weak<dyn Shared>,
@@ -169,9 +200,9 @@ impl Poller {
         events.clear();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut next = Next::Look;
+        let mut state = self.core.state.lock();
         loop {
-            self.core.collect(events);
-            let mut state = self.core.state.lock();
+            self.core.collect(&mut state, events);
             let notified = std::mem::take(&mut state.notified);
             if notified || !events.is_empty() {
                 return Ok(events.len());
@@ -182,7 +213,7 @@ impl Poller {
             rest();
             match time_left(deadline) {
                 Some(Duration::ZERO) => return Ok(0),
-                left => next = self.core.sleep(state, left, next),
+                left => next = self.core.sleep(&mut state, left, next),
             }
         }
     }
@@ -244,40 +275,18 @@ impl Core {
 
     /// Asks every candidate whether it is ready: those that are stay candidates, for they are reported until drained. A socket's own lock is taken
     /// with the poller's released; a change that comes in between makes it a candidate again.
-    fn collect(&self, events: &mut Vec<Event>) {
-        let candidates = self.take_candidates();
-        for (token, shared, interest) in candidates {
-            let ready = shared.upgrade().map(|shared| shared.readiness());
-            match ready {
-                None => drop(self.state.lock().registered.remove(&token)),
-                Some(ready) if ready.intersects(interest.readiness()) => {
-                    let readable = interest.readable && ready.intersects(Readiness::READABLE);
-                    let writable = interest.writable && ready.intersects(Readiness::WRITABLE);
-                    let urgent = interest.urgent && ready.intersects(Readiness::URGENT);
-                    events.push(Event { token, readable, writable, urgent });
-                }
-                Some(_) => {}
-            }
-        }
-        self.keep_candidates(events);
-    }
-
-    fn take_candidates(&self) -> Candidates {
-        let mut state = self.state.lock();
+    fn collect(&self, state: &mut MutexGuard<'_, State>, events: &mut Vec<Event>) {
         self.signpost.clear();
-        let State { registered, candidates, .. } = &mut *state;
-        let take = |token: u64| {
-            // A token that was deregistered and registered again may be on the list twice.
-            let registration = registered.get_mut(&token).filter(|registration| registration.queued)?;
-            registration.queued = false;
-            Some((token, registration.shared.clone(), registration.interest))
-        };
-        candidates.drain(..).filter_map(take).collect()
-    }
-
-    fn keep_candidates(&self, events: &[Event]) {
-        let mut state = self.state.lock();
-        for event in events {
+        if state.candidates.is_empty() {
+            return;
+        }
+        let candidates = state.take_candidates();
+        MutexGuard::unlocked(state, || {
+            events.extend(candidates.iter().filter_map(Candidate::ask));
+            // The last owner of a socket may be we.
+            drop(candidates);
+        });
+        for event in events.iter() {
             state.queue(event.token);
         }
         if !state.candidates.is_empty() {
@@ -286,18 +295,17 @@ impl Core {
     }
 
     /// Sleeps until signalled, at most for `timeout`; in the seat of a stack, if it is to have.
-    fn sleep(&self, mut state: MutexGuard<'_, State>, timeout: Option<Duration>, next: Next) -> Next {
+    fn sleep(&self, state: &mut MutexGuard<'_, State>, timeout: Option<Duration>, next: Next) -> Next {
         let seat = state.seat.clone().filter(|_| next == Next::Look && state.led.is_none());
         if let Some(leader) = seat.as_ref().and_then(|seat| seat.take()) {
             state.led.clone_from(&seat);
-            drop(state);
-            let next = leader.wait(timeout);
-            self.state.lock().led = None;
+            let next = MutexGuard::unlocked(state, || leader.wait(timeout));
+            state.led = None;
             return next;
         }
         match timeout {
-            None => self.ready.wait(&mut state),
-            Some(timeout) => drop(self.ready.wait_for(&mut state, timeout)),
+            None => self.ready.wait(state),
+            Some(timeout) => drop(self.ready.wait_for(state, timeout)),
         }
         Next::Look
     }
@@ -307,7 +315,37 @@ fn time_left(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
+impl Candidate {
+    /// What is ready of what is wanted.
+    fn ask(&self) -> Option<Event> {
+        let Candidate { token, shared, interest } = self;
+        let ready = shared.readiness();
+        ready.intersects(interest.readiness()).then(|| Event {
+            token: *token,
+            readable: interest.readable && ready.intersects(Readiness::READABLE),
+            writable: interest.writable && ready.intersects(Readiness::WRITABLE),
+            urgent: interest.urgent && ready.intersects(Readiness::URGENT),
+        })
+    }
+}
+
 impl State {
+    /// Takes the candidates off the list; forgets those whose sockets are gone.
+    fn take_candidates(&mut self) -> Candidates {
+        let State { registered, candidates, .. } = self;
+        let take = |token: u64| {
+            // A token that was deregistered and registered again may be on the list twice.
+            let registration = registered.get_mut(&token).filter(|registration| registration.queued)?;
+            registration.queued = false;
+            let candidate = registration.shared.upgrade().map(|shared| Candidate { token, shared, interest: registration.interest });
+            if candidate.is_none() {
+                registered.remove(&token);
+            }
+            candidate
+        };
+        candidates.drain(..).filter_map(take).collect()
+    }
+
     /// True if the token is registered and was not among the candidates.
     fn queue(&mut self, token: u64) -> bool {
         match self.registered.get_mut(&token) {
