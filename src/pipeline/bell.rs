@@ -24,6 +24,17 @@ pub(crate) struct Bell {
     sleeper: OnceLock<Thread>,
 }
 
+/// What became of a [`Bell::sleep`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// There was none.
+    None,
+    /// Somebody woke the sleeper.
+    Woken,
+    /// Its time was over.
+    Over,
+}
+
 impl Bell {
     /// Wakes the sleeper, if there is one. What it is to find was made before.
     pub(crate) fn ring(&self) {
@@ -80,17 +91,21 @@ impl Bell {
         found
     }
 
-    /// Sleeps until somebody rings or calls, or until `deadline`; not at all if there was a call meanwhile, or `has_work` says so: then this is false. Only
-    /// ever called by one thread.
-    pub(crate) fn sleep(&self, deadline: Option<Instant>, has_work: impl Fn() -> bool) -> bool {
+    /// Sleeps until somebody rings or calls, or until `deadline`; not at all if there was a call meanwhile, or `has_work` says so. Only ever called by one
+    /// thread.
+    pub(crate) fn sleep(&self, deadline: Option<Instant>, has_work: impl Fn() -> bool) -> Sleep {
         self.prepare_to_sleep();
         let sleeps = !self.answer() && !has_work() && !is_over(deadline);
         if sleeps {
             park(deadline);
-            self.answer();
         }
+        let was_called = sleeps && self.answer();
         self.stay_awake();
-        sleeps
+        match sleeps {
+            false => Sleep::None,
+            true if was_called || !is_over(deadline) => Sleep::Woken,
+            true => Sleep::Over,
+        }
     }
 
     /// Whether there was a call. Whoever called before this has done so before what follows, which looks at everything.
@@ -162,20 +177,20 @@ mod tests {
     fn who_is_rung_or_called_before_or_during_the_last_look_does_not_oversleep() {
         let bell = Bell::default();
         bell.ring();
-        assert!(!bell.sleep(patience(), || true), "there is work");
+        assert_eq!(bell.sleep(patience(), || true), Sleep::None, "there is work");
         bell.call();
-        assert!(!bell.sleep(patience(), || false), "there was a call");
+        assert_eq!(bell.sleep(patience(), || false), Sleep::None, "there was a call");
         let deadline = patience();
         let ring = || {
             bell.ring();
             false
         };
-        assert!(bell.sleep(deadline, ring) && !is_over(deadline), "the ring ends the sleep");
+        assert_eq!(bell.sleep(deadline, ring), Sleep::Woken, "the ring ends the sleep");
         let call = || {
             bell.call();
             false
         };
-        assert!(bell.sleep(deadline, call) && !is_over(deadline), "so does the call");
+        assert_eq!(bell.sleep(deadline, call), Sleep::Woken, "so does the call");
         assert!(!bell.linger(|| false) && bell.linger(|| true));
     }
 }

@@ -19,6 +19,7 @@
 //!
 //! A panic inside a layer ends at the run, whoever's thread that is; the stack fails as if it had been in the layer's own.
 
+use super::bell::Sleep;
 use super::clock::RealClock;
 use super::handoff::Attendant;
 use super::inbox::Entry;
@@ -35,12 +36,17 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// Messages that a program's thread handles in one layer before it leaves the rest to the layer's thread: a call must not last as long as others send.
 const PROGRAM_QUOTA: usize = 8;
 /// Runs of a program's thread from one rest to the next: who goes on and on without waiting for anything, as a flood of datagrams does, leaves the rest of them to
 /// the layer's own thread, which takes many at once. (Measured: without this, datagrams of 64 bytes leave one by one, at a third of the rate.)
 const PROGRAM_RUNS: usize = 4;
+/// Runs of a program's thread that has received, for each socket that this had something for: an answer, and the end of the connection.
+const RUNS_FOR_SOCKET: usize = 2;
+/// When a layer's thread that came for a timer, and found somebody else at work, comes again.
+const AGAIN_AFTER: Duration = Duration::from_micros(500);
 /// Layers visited in a row before what is left is left to their threads.
 const VISITS: usize = 16;
 
@@ -88,14 +94,16 @@ pub(crate) fn set_quota(messages: usize) {
     RUNS_LEFT.set(None);
 }
 
-/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets that somebody waits for its runs had something.
+/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets that somebody waits for its runs had something; what the thread
+/// brings about those, it runs.
 pub(crate) fn as_receiver(quota: usize, body: impl FnOnce()) -> usize {
     let (own_quota, runs_left) = (QUOTA.replace(quota), RUNS_LEFT.replace(None));
     let before = WOKEN.get();
     body();
+    let woken = WOKEN.get().wrapping_sub(before);
     QUOTA.set(own_quota);
-    RUNS_LEFT.set(runs_left);
-    WOKEN.get().wrapping_sub(before)
+    RUNS_LEFT.set(runs_left.map(|left| left.max(woken.saturating_mul(RUNS_FOR_SOCKET))));
+    woken
 }
 
 /// The current thread's run has something for so many sockets.
@@ -312,10 +320,13 @@ where
 
     /// What the layer's own thread does: its timers, what is more than the others' quota, and its end. Gives the layer back; `false` if it has panicked.
     pub(crate) fn serve(&self, works: &Works) -> Option<(LayerLoop<L, X>, bool)> {
-        let (mut was_woken, mut stays) = (false, false);
+        let (mut slept, mut stays) = (Sleep::None, false);
         loop {
-            let mut bench = self.bench.lock();
-            bench.count_wakeup(was_woken);
+            let Some(mut bench) = self.come_in(slept) else {
+                slept = self.entry.bell().sleep(std::time::Instant::now().checked_add(AGAIN_AFTER), || false);
+                continue;
+            };
+            bench.count_wakeup(slept != Sleep::None);
             if bench.is_over() {
                 let sound = !bench.has_failed;
                 return bench.looper.take().map(|looper| (looper, sound));
@@ -336,8 +347,13 @@ where
             // Who came for a timer does not stay for what others are about to run.
             stays |= self.entry.bell().was_called_for_work();
             stays &= had_messages && self.lingers();
-            was_woken = !stays && self.sleep(until);
+            slept = if stays { Sleep::None } else { self.sleep(until) };
         }
+    }
+
+    /// The bench; none for who comes for a timer and finds somebody there, in whose run what is due is done as well.
+    fn come_in(&self, slept: Sleep) -> Option<MutexGuard<'_, Bench<L, X>>> {
+        if slept == Sleep::Over { self.bench.try_lock() } else { Some(self.bench.lock()) }
     }
 
     /// Whether messages come that follow those of the last run: where they are left to the layer's thread, they often do.
@@ -345,7 +361,7 @@ where
         self.entry.bell().linger(|| !self.is_idle())
     }
 
-    fn sleep(&self, until: Option<std::time::Instant>) -> bool {
+    fn sleep(&self, until: Option<std::time::Instant>) -> Sleep {
         self.windows.pass(Window::Sleeping);
         self.entry.bell().sleep(until, || !self.is_idle())
     }

@@ -374,6 +374,27 @@ fn who_never_rests_leaves_it_to_the_layers_thread_and_who_rests_runs_it() {
 }
 
 #[test]
+fn who_comes_for_a_timer_does_not_wait_for_who_is_there() {
+    let (_line, stations) = Line::build(64, &[]);
+    let bench = stations[0].bench.lock();
+    assert!(stations[0].come_in(Sleep::Over).is_none());
+    drop(bench);
+    assert!([Sleep::None, Sleep::Woken, Sleep::Over].into_iter().all(|slept| stations[0].come_in(slept).is_some()));
+}
+
+#[test]
+fn who_received_for_many_sockets_runs_for_each() {
+    let (line, _stations) = Line::build(64, &[]);
+    let runs = (PROGRAM_RUNS * RUNS_FOR_SOCKET) as u64;
+    assert_eq!(as_receiver(64, || add_woken(PROGRAM_RUNS)), PROGRAM_RUNS);
+    assert_eq!(as_receiver(64, || add_woken(1)), 1);
+    for number in 0..runs + 1 {
+        assert!(line.send(Test::Up { from: 0, number }));
+        assert_eq!(line.arrived(), (number + 1).min(runs));
+    }
+}
+
+#[test]
 fn the_layers_thread_takes_what_is_left_to_it() {
     let line = Line::start(64, &[]);
     let count = 2 * PROGRAM_RUNS as u64;
