@@ -175,6 +175,8 @@ pub struct TcpConfig {
     /// What the buffers of all near paths, of one direction, may grow to together: a busy connection (one that had something to do within `rest_after`) may
     /// have an equal share, if that is less than `near_buffer`. What is larger already stays so.
     pub near_buffers: usize,
+    /// Peers of near paths that are remembered, so that a connection whose handshake was slow knows that its path is near; the oldest is forgotten first.
+    pub near_peers: usize,
     /// Bytes of slots in use, by all sockets and by packets on their way, beyond which buffers do not grow, windows shrink as they are used, and data out of
     /// order is not kept (counted as pruned).
     pub memory_bytes: usize,
@@ -302,6 +304,7 @@ impl Default for TcpConfig {
             send_buffer_maximum: 64 << 20,
             near_buffer: 4 << 20,
             near_buffers: 32 << 20,
+            near_peers: 64,
             memory_bytes: 1 << 30,
             out_of_order_bytes: 8 << 20,
             sack_ranges: 65_536,

@@ -5,6 +5,7 @@
 use super::challenge::ChallengeBudget;
 use super::demux::KeyedHash;
 use super::fast_open::{CookieCache, ServerCookies};
+use super::near_peers::NearPeers;
 use super::path_mtu::PathMtus;
 use super::ports::EphemeralPorts;
 use super::shared::Failure;
@@ -36,6 +37,7 @@ pub(super) struct Environment {
     pub(super) challenge_acks: ChallengeBudget,
     pub(super) fast_open: CookieCache,
     pub(super) fast_open_server: ServerCookies,
+    near_peers: NearPeers,
     /// Bytes that one connection's buffer may grow to on a near path.
     near_share: usize,
     /// Among how many connections that is shared.
@@ -61,6 +63,7 @@ impl Environment {
             challenge_acks: ChallengeBudget::new(config.tcp.challenge_acks_per_second),
             fast_open,
             fast_open_server,
+            near_peers: NearPeers::new(config.tcp.near_peers),
             near_share: config.tcp.near_buffer,
             busy: 0,
             refusing: None,
@@ -89,6 +92,7 @@ impl Environment {
             challenge_acks: &mut self.challenge_acks,
             fast_open: &mut self.fast_open,
             packet_number: &mut self.packet_number,
+            near_peers: &mut self.near_peers,
             near_share: self.near_share,
             path_mtu,
             out,

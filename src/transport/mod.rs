@@ -10,6 +10,7 @@ mod demux;
 mod environment;
 pub mod fast_open;
 mod listeners;
+pub mod near_peers;
 mod path_mtu;
 pub mod ports;
 mod segment;

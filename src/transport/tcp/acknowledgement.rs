@@ -183,12 +183,15 @@ impl Connection {
 
     /// A sample from the time of the transmission: of the only one (Karn), or of the last one, if the peer's echo of our timestamp tells that it is the one
     /// that was acknowledged (RFC 7323 §4.1). It ends when the device had the segment, not when we look at it.
-    fn measure_round_trip(&mut self, cx: &Context<'_>, segment: &Segment, progress: &Progress) -> Option<Duration> {
+    fn measure_round_trip(&mut self, cx: &mut Context<'_>, segment: &Segment, progress: &Progress) -> Option<Duration> {
         let once = progress.sent.map(|sent| segment.arrived.since(sent));
         let again = || progress.resent.map(|resent| segment.arrived.since(resent)).filter(|&since| self.is_echo_within(segment, since));
         let measured = once.or_else(again)?.min(LONGEST_ROUND_TRIP);
+        let (was_near, is_first) = (self.round_trip.is_near(), self.round_trip.smoothed().is_none());
         self.round_trip.sample(measured, segment.arrived);
-        self.start_near(cx);
+        if !was_near && (is_first || self.round_trip.is_near()) {
+            self.start_near(cx);
+        }
         self.recovery.loss_probes.measured();
         // The SYN's acknowledgement is never delayed, and says nothing.
         if progress.delivered <= self.send.segment_size && self.send.scoreboard.is_empty() && self.send.acknowledged_bytes > 0 {

@@ -50,10 +50,21 @@ impl Tuning {
 
 impl Connection {
     /// The round trip is known: a receive buffer that has not grown starts smaller on a near path. What is offered already stays so.
-    pub(super) fn start_near(&mut self, cx: &Context<'_>) {
+    pub(super) fn start_near(&mut self, cx: &mut Context<'_>) {
+        if self.round_trip.is_near() {
+            cx.near_peers.note(self.remote.ip(), cx.now);
+        }
+        self.learn_near(cx);
         let receive = &mut self.receive;
         if self.round_trip.is_near() && self.options.tunes_receive_buffer && receive.buffer == cx.config.receive_buffer {
             receive.buffer = receive.buffer.min((cx.config.near_buffer / NEAR_START).max(receive.window() as usize));
+        }
+    }
+
+    /// What other connections to this peer have found.
+    fn learn_near(&mut self, cx: &Context<'_>) {
+        if !self.round_trip.is_near() && cx.near_peers.knows(self.remote.ip(), cx.now) {
+            self.round_trip.set_near();
         }
     }
 
@@ -64,7 +75,9 @@ impl Connection {
         }
         let round_trip = self.round_trip.smoothed().unwrap_or_default();
         let wanted = self.receive.tuning.take_read(cx.now, round_trip, bytes, self.receive.segment_size);
-        let Some(wanted) = wanted.map(|wanted| wanted.min(cx.config.receive_buffer_maximum).min(self.near_bound(cx))) else { return };
+        let Some(wanted) = wanted else { return };
+        self.learn_near(cx);
+        let wanted = wanted.min(cx.config.receive_buffer_maximum).min(self.near_bound(cx));
         if wanted > self.receive.buffer && !cx.is_under_pressure() {
             self.receive.buffer = wanted;
         }

@@ -9,6 +9,7 @@ use crate::random::SecretRandom;
 use crate::time::Instant;
 use crate::transport::challenge::ChallengeBudget;
 use crate::transport::fast_open::CookieCache;
+use crate::transport::near_peers::NearPeers;
 use crate::wire::{SequenceNumber, TcpFlags, TcpHeader};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -98,6 +99,8 @@ pub struct Context<'a> {
     pub challenge_acks: &'a mut ChallengeBudget,
     /// What is known of servers' Fast Open cookies.
     pub fast_open: &'a mut CookieCache,
+    /// Whose round trips are short.
+    pub near_peers: &'a mut NearPeers,
     /// The last number given to a packet.
     pub packet_number: &'a mut u64,
     /// Bytes that a buffer may grow to on a near path: this connection's share of [`TcpConfig::near_buffers`].

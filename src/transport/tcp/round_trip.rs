@@ -179,6 +179,11 @@ impl RoundTrip {
         self.is_near
     }
 
+    /// The path is known to be one.
+    pub(super) fn set_near(&mut self) {
+        self.is_near = true;
+    }
+
     /// RFC 6298 §5.7: the SYN had to be sent again, so data starts with 3 s.
     pub(super) fn handshake_was_retransmitted(&mut self) {
         self.initial = self.initial.max(AFTER_LOST_SYN);

@@ -236,3 +236,21 @@ fn a_segment_to_no_connection_is_reset_unless_it_is_a_reset() {
     assert_eq!(reset(TcpHeader { flags: TcpFlags::SYN, ..header }), Some((TcpFlags::RST | TcpFlags::ACK, 0, 11)));
     assert_eq!(reset(TcpHeader { flags: TcpFlags::RST, ..header }), None);
 }
+
+/// Many handshakes at once: the second one's peer is the first one's, and its round trip is time in queues.
+#[test]
+fn a_path_is_near_if_it_was_for_another_connection() {
+    let mut host = Host::new(TcpConfig::default());
+    let near = |host: &mut Host, millis: u64, port: u16| {
+        let shared = host.shared();
+        let (local, remote) = (SocketAddr::from(([192, 0, 2, 1], port)), "192.0.2.2:80".parse().unwrap());
+        let mut connection = Connection::connect(&mut host.context(), shared, local, remote, SequenceNumber(1));
+        host.now += Duration::from_millis(millis);
+        connection.round_trip.sample(Duration::from_millis(millis), host.now);
+        connection.start_near(&mut host.context());
+        (connection.round_trip.is_near(), connection.receive.buffer)
+    };
+    assert_eq!(near(&mut host, 2, 1), (false, 1 << 20));
+    assert_eq!(near(&mut host, 0, 2), (true, 512 << 10));
+    assert_eq!(near(&mut host, 2, 3), (true, 512 << 10));
+}

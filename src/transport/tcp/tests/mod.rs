@@ -29,6 +29,7 @@ use crate::random::SecretRandom;
 use crate::transport::challenge::ChallengeBudget;
 use crate::transport::demux::KeyedHash;
 use crate::transport::fast_open::CookieCache;
+use crate::transport::near_peers::NearPeers;
 use crate::transport::shared::{DeviceRoom, Failure, Mark, MarkQueue, Phase, Socket};
 use crate::wire::TcpHeader;
 use std::convert::Infallible;
@@ -42,6 +43,7 @@ struct Host {
     random: SecretRandom,
     challenge_acks: ChallengeBudget,
     fast_open: CookieCache,
+    near_peers: NearPeers,
     packet_number: u64,
     path_mtu: u16,
     out: Outbox<Infallible, network::Message>,
@@ -65,6 +67,7 @@ impl Host {
             now: Instant::from_secs(1),
             challenge_acks: ChallengeBudget::new(config.challenge_acks_per_second),
             fast_open: CookieCache::new(config.fast_open_cookies, KeyedHash::new(&mut SecretRandom::from_seed(2))),
+            near_peers: NearPeers::new(config.near_peers),
             config,
             pool: Pool::default(),
             topology: Topology {
@@ -94,6 +97,7 @@ impl Host {
             challenge_acks: &mut self.challenge_acks,
             fast_open: &mut self.fast_open,
             packet_number: &mut self.packet_number,
+            near_peers: &mut self.near_peers,
             near_share: self.config.near_buffer,
             path_mtu: self.path_mtu,
             out: &mut self.out,
