@@ -28,6 +28,8 @@ pub(crate) struct Reception {
     pub(crate) batch_frames: usize,
     /// Frames so far.
     pub(crate) number: u64,
+    /// Bytes that had been sent when it was read last.
+    pub(crate) bytes_sent: u64,
     /// Between two readings empty, as is what becomes of it.
     pub(crate) batch: Vec<Packet>,
     pub(crate) frames: VecDeque<link::Message>,
@@ -42,13 +44,20 @@ pub(crate) struct Reception {
 pub(crate) struct Reading {
     pub(crate) frames: usize,
     pub(crate) bytes: usize,
+    /// What was sent since the reading before.
+    pub(crate) bytes_sent: usize,
     pub(crate) stock: Stock,
 }
 
 impl Reading {
     /// This one and the one after it together.
     pub(crate) fn and(&self, next: &Reading) -> Reading {
-        Reading { frames: self.frames + next.frames, bytes: self.bytes + next.bytes, stock: next.stock }
+        Reading {
+            frames: self.frames + next.frames,
+            bytes: self.bytes + next.bytes,
+            bytes_sent: self.bytes_sent + next.bytes_sent,
+            stock: next.stock,
+        }
     }
 
     /// Sees to it that the link layer takes what was read. To be called without the reception's lock.
@@ -87,10 +96,12 @@ impl Reception {
         self.count_losses();
         let (frames, bytes) = (self.batch.len(), self.batch.iter().map(Packet::len).sum());
         if frames == 0 {
-            return Reading { frames, bytes, stock };
+            return Reading { frames, bytes, bytes_sent: 0, stock };
         }
         let now = self.clock.now();
         let counters = &self.counters.device;
+        let sent_before = std::mem::replace(&mut self.bytes_sent, counters.bytes_sent.get());
+        let bytes_sent = usize::try_from(self.bytes_sent.wrapping_sub(sent_before)).unwrap_or(usize::MAX);
         counters.receive_batches.increment();
         counters.frames_received.add(frames as u64);
         counters.bytes_received.add(bytes as u64);
@@ -103,7 +114,7 @@ impl Reception {
             self.frames.push_back(link::Message::Frame(packet));
         }
         self.link.put(&mut self.frames, &mut |reason, _| self.counters.dropped(reason).increment());
-        Reading { frames, bytes, stock }
+        Reading { frames, bytes, bytes_sent, stock }
     }
 
     fn count_losses(&mut self) {

@@ -79,15 +79,26 @@ fn more_than_a_little_is_left_to_the_receive_thread_and_so_is_what_follows() {
 #[test]
 fn bulk_is_the_receive_threads() {
     let stack = FakeStack::new(64);
-    stack.device.arrive(&[0; BULK_BYTES]);
+    stack.device.arrive(&[0; MUCH]);
     assert_eq!(take(&stack).wait(None), Next::Look);
     assert!(stack.seat.take().is_none());
+}
+
+#[test]
+fn so_is_what_acknowledges_bulk() {
+    let stack = FakeStack::new(64);
+    for (sent, leads) in [(MUCH - 100, true), (MUCH, false)] {
+        stack.counters.device.bytes_sent.add(sent as u64);
+        stack.device.arrive(&[0; 60]);
+        assert_eq!(take(&stack).wait(None), Next::Look);
+        assert_eq!(stack.seat.take().is_some(), leads, "{sent} bytes were sent since the last reading");
+    }
 }
 
 /// What of so many readings leaders may have, if the receive thread reads after each `run` of theirs.
 fn led(run: u32, readings: u32) -> u32 {
     let seat = FakeStack::new(1).seat;
-    let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
     let mut led = 0;
     for _ in 0..readings {
         for _ in 0..run {
@@ -111,7 +122,7 @@ fn leading_goes_on_while_it_is_worth_it_and_is_tried_ever_more_rarely_where_it_i
 #[test]
 fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
     let stack = FakeStack::new(1);
-    let reading = |frames| Reading { frames, bytes: 60 * frames, stock: Stock::Empty };
+    let reading = |frames| Reading { frames, bytes: 60 * frames, bytes_sent: 0, stock: Stock::Empty };
     for _ in 0..100 {
         drop(take(&stack));
         stack.seat.note(&reading(1), Reader::Leader);
@@ -125,7 +136,7 @@ fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
 #[test]
 fn frames_are_left_for_a_while_to_a_leader_that_is_at_work() {
     let seat = FakeStack::new(1).seat;
-    let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
     assert!(seat.let_leader_go_first().is_none(), "nobody is expected");
     seat.note(&reading, Reader::Leader);
     let first = seat.let_leader_go_first().expect("it is at work");
@@ -140,7 +151,7 @@ fn frames_are_left_for_a_while_to_a_leader_that_is_at_work() {
 #[test]
 fn a_leader_that_reads_often_is_left_alone_for_longer_while_nobody_else_would_lead() {
     let stack = FakeStack::new(1);
-    let reading = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
     let often = || (0..OFTEN).for_each(|_| stack.seat.note(&reading, Reader::Leader));
     often();
     let mut grace = stack.seat.let_leader_go_first().unwrap();
@@ -159,8 +170,8 @@ fn a_leader_that_reads_often_is_left_alone_for_longer_while_nobody_else_would_le
 #[test]
 fn what_was_a_flood_is_led_again_when_it_is_over() {
     let stack = FakeStack::new(1);
-    let flood = Reading { frames: 32, bytes: 1920, stock: Stock::Unknown };
-    let calm = Reading { frames: 1, bytes: 60, stock: Stock::Empty };
+    let flood = Reading { frames: 32, bytes: 1920, bytes_sent: 0, stock: Stock::Unknown };
+    let calm = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
     (0..1_000).for_each(|_| stack.seat.note(&flood, Reader::ReceiveThread));
     let [_, most] = DETOURS;
     for _ in 0..most {

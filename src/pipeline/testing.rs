@@ -213,6 +213,7 @@ impl FakeStack {
             counters: Arc::clone(&counters),
             batch_frames: 32,
             number: 0,
+            bytes_sent: 0,
             batch: Vec::new(),
             frames: VecDeque::new(),
             stock: Stock::Empty,

@@ -184,6 +184,7 @@ impl Pipeline {
             counters,
             batch_frames: config.pipeline.receive_batch_frames.max(1),
             number: 0,
+            bytes_sent: 0,
             batch: Vec::new(),
             frames: VecDeque::new(),
             stock: Stock::Empty,
