@@ -254,6 +254,20 @@ fn an_error_is_the_receive_threads_to_judge() {
     stop(&stack, host);
 }
 
+/// It is told once: reading it clears it, as that of an interface which goes down.
+#[test]
+fn an_error_that_a_leader_met_is_not_forgotten() {
+    let stack = FakeStack::new(64);
+    stack.device.set_fault(Fault::Down);
+    stack.device.arrive(b"frame");
+    assert_eq!(take(&stack).wait(None), Next::StandUp);
+    stack.device.set_fault(Fault::None);
+    let host = start_host(&stack);
+    await_that(|| stack.inbox.has_state());
+    assert!(matches!(stack.inbox.take_state()[..], [link::Message::LinkState(false)]));
+    stop(&stack, host);
+}
+
 #[test]
 fn a_device_that_dies_has_its_leader_leave() {
     let stack = FakeStack::new(64);

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     #[default]
     None,
     Error,
+    /// An error as well: the interface is down.
+    Down,
     Panic,
 }
 
@@ -177,6 +179,7 @@ impl FrameReceiver for FakeReceiver {
         match inside.fault {
             Fault::None => {}
             Fault::Error => return Err(io::ErrorKind::PermissionDenied.into()),
+            Fault::Down => return Err(io::ErrorKind::NetworkDown.into()),
             Fault::Panic => panic!("as told"),
         }
         let count = limit.min(inside.frames.len());
