@@ -346,7 +346,8 @@ where
             }
             // Who came for a timer does not stay for what others are about to run.
             stays |= self.entry.bell().was_called_for_work();
-            stays &= had_messages && self.lingers();
+            // Whoever lingers has answered a call; to sleep then would be to sleep without the deadline that it was about.
+            stays = stays && had_messages && self.lingers();
             slept = if stays { Sleep::None } else { self.sleep(until) };
         }
     }

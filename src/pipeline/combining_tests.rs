@@ -339,7 +339,7 @@ fn nothing_is_left_lying_where_the_lock_is_found_taken() {
 /// A timer armed by somebody else's run, which the layer's thread may be about to sleep without.
 #[test]
 fn a_timer_armed_by_another_thread_is_run_in_time() {
-    for at in [&[][..], &[Window::Sleeping]] {
+    for at in [&[][..], &[Window::Sleeping], &[Window::Released]] {
         let line = Line::start(8, at);
         for round in 0..2_000 {
             assert!(line.send(Test::Timer { micros: round % 7 }));
