@@ -35,10 +35,8 @@ const FRAMES_AT_ONCE: usize = 8;
 const GRACE: [Duration; 2] = [Duration::from_micros(300), Duration::from_micros(4_800)];
 /// Readings of leaders within a grace that are often.
 const OFTEN: u32 = 4;
-
 /// So many bytes, read at once or sent since the reading before, are more than an exchange of small messages brings: one thread had better read, and another
-/// one work. (Measured with twice as much, and of what is read alone: a third less from a TAP in
-/// 1500-byte frames.)
+/// one work.
 const MUCH: usize = 8 << 10;
 /// So many readings of leaders in a row are worth it.
 const WORTH_IT: u32 = 4;
