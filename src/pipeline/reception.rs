@@ -20,19 +20,19 @@ use std::sync::Arc;
 /// What it takes to receive.
 pub(crate) struct Reception {
     pub(crate) receiver: Box<dyn FrameReceiver>,
-    pub(crate) pool: Pool,
+    pool: Pool,
     pub(crate) credits: Arc<Credits>,
     pub(crate) link: EntryPort<link::Message>,
-    pub(crate) clock: RealClock,
+    clock: RealClock,
     pub(crate) counters: Arc<Counters>,
     pub(crate) batch_frames: usize,
     /// Frames so far.
-    pub(crate) number: u64,
+    number: u64,
     /// Bytes that had been sent when it was read last.
-    pub(crate) bytes_sent: u64,
+    bytes_sent: u64,
     /// Between two readings empty, as is what becomes of it.
-    pub(crate) batch: Vec<Packet>,
-    pub(crate) frames: VecDeque<link::Message>,
+    batch: Vec<Packet>,
+    frames: VecDeque<link::Message>,
     /// What the last reading left.
     pub(crate) stock: Stock,
     /// An error that another than the receive thread met.
@@ -69,6 +69,33 @@ impl Reading {
 }
 
 impl Reception {
+    /// Nothing was read yet; what is read goes to `link`.
+    pub(crate) fn new(
+        receiver: Box<dyn FrameReceiver>,
+        pool: Pool,
+        credits: Arc<Credits>,
+        link: Entry<link::Message>,
+        clock: RealClock,
+        counters: Arc<Counters>,
+        batch_frames: usize,
+    ) -> Reception {
+        Reception {
+            receiver,
+            pool,
+            credits,
+            link: EntryPort::new(link, counters.clone()),
+            clock,
+            counters,
+            batch_frames,
+            number: 0,
+            bytes_sent: 0,
+            batch: Vec::new(),
+            frames: VecDeque::new(),
+            stock: Stock::Empty,
+            left_error: None,
+        }
+    }
+
     /// How many frames may be read now.
     pub(crate) fn allowance(&self, most: usize) -> usize {
         let limit = self.credits.allowance(most);

@@ -3,7 +3,6 @@
 use super::clock::RealClock;
 use super::credits::Credits;
 use super::inbox::{Arrival, Entry, Inbox, inbox};
-use super::layer_loop::EntryPort;
 use super::reception::Reception;
 use super::seat::{Chair, Seat};
 use super::trouble::Trouble;
@@ -207,21 +206,10 @@ impl FakeStack {
         let (link, inbox) = inbox(credit, 8);
         let (transport, _) = super::inbox::inbox(0, 0);
         let trouble = Trouble::new(Arc::clone(&health), transport);
-        let reception = Arc::new(Mutex::new(Reception {
-            receiver: Box::new(FakeReceiver(device.clone())),
-            pool: Pool::default(),
-            credits: Credits::new(credit, 1 << 30, device.clone()),
-            link: EntryPort::new(link.clone(), Arc::clone(&counters)),
-            clock: RealClock::start(),
-            counters: Arc::clone(&counters),
-            batch_frames: 32,
-            number: 0,
-            bytes_sent: 0,
-            batch: Vec::new(),
-            frames: VecDeque::new(),
-            stock: Stock::Empty,
-            left_error: None,
-        }));
+        let receiver = Box::new(FakeReceiver(device.clone()));
+        let credits = Credits::new(credit, 1 << 30, device.clone());
+        let reception = Reception::new(receiver, Pool::default(), credits, link.clone(), RealClock::start(), Arc::clone(&counters), 32);
+        let reception = Arc::new(Mutex::new(reception));
         let chair = Chair {
             reception: reception.clone(),
             link: link.clone(),

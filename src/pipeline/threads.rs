@@ -20,7 +20,7 @@ use super::seat::{Chair, Seat};
 use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
-use crate::device::{HostWait, OpenDevice, Stock, Waits, Waker};
+use crate::device::{HostWait, OpenDevice, Waits, Waker};
 use crate::layer::{Observer, Outbox};
 use crate::link::Link;
 use crate::network::Network;
@@ -175,22 +175,11 @@ impl Pipeline {
         let link_layer = Link::new(config.link.clone(), topology.medium, topology.mtu, pool.clone(), random.split());
         let network_layer = Network::new(config.network.clone(), topology.clone(), pool.clone(), random.split());
         let transport_layer = Transport::new(&config, topology, pool.clone(), random.split(), marks.clone(), device_room);
-        let reception = Arc::new(Mutex::new(Reception {
-            receiver,
-            pool,
-            credits: Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker.clone()),
-            link: EntryPort::new(entries.link.clone(), counters.clone()),
-            clock,
-            counters,
-            batch_frames: config.pipeline.receive_batch_frames.max(1),
-            number: 0,
-            bytes_sent: 0,
-            batch: Vec::new(),
-            frames: VecDeque::new(),
-            stock: Stock::Empty,
-            left_error: None,
-        }));
-        let quota = config.pipeline.receive_batch_frames.max(tools.batch_messages);
+        let credits = Credits::new(config.pipeline.credit_packets, config.pipeline.credit_bytes, waker.clone());
+        let batch_frames = config.pipeline.receive_batch_frames.max(1);
+        let reception = Reception::new(receiver, pool, credits, entries.link.clone(), clock, counters, batch_frames);
+        let reception = Arc::new(Mutex::new(reception));
+        let quota = batch_frames.max(tools.batch_messages);
         let programs_receive = config.pipeline.handoff == Handoff::Combining && config.pipeline.programs_receive;
         let host = if programs_receive { self.furnish(&seat, &reception, waker, quota) } else { None };
         Loops {
