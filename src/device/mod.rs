@@ -160,10 +160,19 @@ pub struct Waits {
 
 /// The wait of a receive thread whose receiver is read by others as well.
 pub trait HostWait: Send {
-    /// Waits for what [`FrameReceiver::receive`] does; for frames only if `want_frames`, and for those that the guest is not woken for; not at all if
-    /// `has_frames`, and no longer than `at_most`. Says what ended the wait, and whether there may be frames to read.
-    fn wait(&mut self, want_frames: bool, want_writable: bool, has_frames: bool, at_most: Option<Duration>)
-    -> io::Result<(Received, bool)>;
+    /// Waits for the waker, a change of the interface, and what is `wanted` besides. Says what ended the wait, and whether there may be frames to read.
+    fn wait(&mut self, wanted: Wanted) -> io::Result<(Received, bool)>;
+}
+
+/// What a wait is for, and how long it may last.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Frames that no guest is woken for.
+    pub frames: bool,
+    /// That the device takes frames again.
+    pub writable: bool,
+    /// Wait no longer than this, and if it is zero not at all; `None`: as long as it takes.
+    pub at_most: Option<Duration>,
 }
 
 /// The wait of a thread that reads in the receive thread's place. One thread at a time waits.

@@ -8,7 +8,7 @@ use super::health::{Health, Status};
 use super::inbox::Entry;
 use super::reception::Reception;
 use super::seat::{Grace, Reader, Seat};
-use crate::device::{HostWait, LinkChange, Received, Stock};
+use crate::device::{HostWait, LinkChange, Received, Stock, Wanted};
 use crate::transport::shared::Failure;
 use crate::{link, network, transport};
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 /// Errors of the device in a row, without a frame or an event between them, after which it is given up.
 const ERRORS_IN_A_ROW: u32 = 64;
@@ -87,8 +88,8 @@ impl ReceiveThread {
         };
         let grace = self.grace.take();
         let has_frames = limit > 0 && stock == Stock::Unknown;
-        let at_most = grace.map(|grace| grace.length);
-        let (received, has_frames) = wait.wait(limit > 0 && grace.is_none(), want_writable, has_frames, at_most)?;
+        let at_most = if has_frames { Some(Duration::ZERO) } else { grace.map(|grace| grace.length) };
+        let (received, has_frames) = wait.wait(Wanted { frames: limit > 0 && grace.is_none(), writable: want_writable, at_most })?;
         // Who calls may have been woken for frames that it did not read, and of which nobody else is told.
         let is_called = received.woken || stock == Stock::Unknown;
         self.grace = match grace {

@@ -8,7 +8,7 @@ use super::seat::{Chair, Seat};
 use super::trouble::Trouble;
 use super::{Health, Status};
 use crate::counters::Counters;
-use crate::device::{FrameReceiver, GuestWait, HostWait, Received, Stock, Waker};
+use crate::device::{FrameReceiver, GuestWait, HostWait, Received, Stock, Waker, Wanted};
 use crate::link;
 use crate::packet::{Packet, Pool};
 use parking_lot::{Condvar, Mutex};
@@ -143,18 +143,12 @@ impl GuestWait for FakeDevice {
 pub(crate) struct FakeHost(pub(crate) Arc<FakeDevice>);
 
 impl HostWait for FakeHost {
-    fn wait(
-        &mut self,
-        want_frames: bool,
-        _want_writable: bool,
-        has_frames: bool,
-        at_most: Option<Duration>,
-    ) -> io::Result<(Received, bool)> {
+    fn wait(&mut self, wanted: Wanted) -> io::Result<(Received, bool)> {
         let mut inside = self.0.inside.lock();
         // A frame that the guest was told of is none that the host sees.
-        let is_told = |inside: &Inside| want_frames && inside.host_is_told && !inside.frames.is_empty();
-        let nothing = |inside: &mut Inside| !has_frames && !is_told(inside) && !inside.host_is_called && inside.link.is_none();
-        match at_most {
+        let is_told = |inside: &Inside| wanted.frames && inside.host_is_told && !inside.frames.is_empty();
+        let nothing = |inside: &mut Inside| !is_told(inside) && !inside.host_is_called && inside.link.is_none();
+        match wanted.at_most {
             Some(at_most) => drop(self.0.changed.wait_while_for(&mut inside, nothing, at_most)),
             None => self.0.changed.wait_while(&mut inside, nothing),
         }

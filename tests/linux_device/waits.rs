@@ -4,7 +4,7 @@ use crate::common::{Namespace, Need, trial, veth};
 use crate::toy::{OURS, PEERS};
 use hopline::device::linux::packet_socket::PacketSocket;
 use hopline::device::linux::tun_tap::TunTap;
-use hopline::device::{Device, FrameReceiver, GuestWait, OpenDevice, Stock, Waits, Waker};
+use hopline::device::{Device, FrameReceiver, GuestWait, OpenDevice, Stock, Waits, Waker, Wanted};
 use hopline::packet::{Packet, Pool};
 use hopline::wire::MacAddress;
 use libtest_mimic::Trial;
@@ -67,7 +67,7 @@ impl Parts {
         let ((tell, woken), (go_on, answer)) = (channel(), channel());
         let host = thread::spawn(move || {
             loop {
-                let (received, has_frames) = host.wait(true, false, false, None).unwrap();
+                let (received, has_frames) = host.wait(Wanted { frames: true, ..Wanted::default() }).unwrap();
                 if (received.woken || has_frames) && (tell.send(has_frames).is_err() || answer.recv().is_err()) {
                     return;
                 }

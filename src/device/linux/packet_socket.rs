@@ -21,8 +21,8 @@ use crate::device::frame::layout;
 use crate::device::interface::with_mac;
 use crate::device::segmentation::{Preparer, cut};
 use crate::device::{
-    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits, merge,
-    virtio,
+    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits, Wanted,
+    merge, virtio,
 };
 use crate::packet::{ChecksumState, Packet, Pool, SegmentationKind};
 use crate::wire::{EtherType, EthernetHeader, MacAddress, Protocol, TcpHeader, UdpHeader, VlanTag};
@@ -33,6 +33,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Bytes of the kernel's buffers for us, each way: the usual 208 KB are three super-frames.
 const SOCKET_BUFFER_BYTES: libc::c_int = 16 << 20;
@@ -212,7 +213,8 @@ impl FrameReceiver for PacketReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let has_left_over = limit > 0 && !self.left_over.is_empty();
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
-        let (received, readable) = waiter.wait(self.socket.as_fd(), limit > 0, want_writable, has_left_over, None)?;
+        let at_most = has_left_over.then_some(Duration::ZERO);
+        let (received, readable) = waiter.wait(self.socket.as_fd(), Wanted { frames: limit > 0, writable: want_writable, at_most })?;
         if readable || has_left_over {
             self.read(pool, limit, batch)?;
         }

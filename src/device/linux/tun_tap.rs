@@ -14,7 +14,7 @@ use super::sys;
 use super::wait::{LossReport, OnFailure, Waiter, parted};
 use crate::device::segmentation::Preparer;
 use crate::device::{
-    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits,
+    Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits, Wanted,
     local_mac, merge, virtio,
 };
 use crate::packet::{Packet, Pool};
@@ -191,7 +191,7 @@ struct TunTapReceiver {
 impl FrameReceiver for TunTapReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
-        let (received, readable) = waiter.wait(self.tun.as_fd(), limit > 0, want_writable, false, None)?;
+        let (received, readable) = waiter.wait(self.tun.as_fd(), Wanted { frames: limit > 0, writable: want_writable, at_most: None })?;
         if readable {
             self.read(pool, limit, batch)?;
         }

@@ -9,7 +9,7 @@
 use super::event::EventDescriptor;
 use super::netlink::{Change, Link, Monitor, link_by_index};
 use super::sys;
-use crate::device::{GuestWait, HostWait, LinkChange, Received, Waits, Waker};
+use crate::device::{GuestWait, HostWait, LinkChange, Received, Waits, Waker, Wanted};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -125,29 +125,18 @@ impl Waiter {
         }
     }
 
-    /// Waits for `device` to have something to read (if `want_readable`) or room (if `want_writable`), for the waker, or for news; does not wait
-    /// at all if `is_ready`, and no longer than `at_most`. Says also whether there is something to read.
-    pub(super) fn wait(
-        &mut self,
-        device: BorrowedFd<'_>,
-        want_readable: bool,
-        want_writable: bool,
-        is_ready: bool,
-        at_most: Option<Duration>,
-    ) -> io::Result<(Received, bool)> {
-        let congested = want_writable && self.congestion.swap(false, Ordering::Relaxed);
-        let mut events = if want_readable && self.behind_guest.is_none() { libc::POLLIN } else { 0 };
-        if want_writable && !congested {
+    /// Waits for what is `wanted` of `device`, for the waker, or for news. Says also whether there is something to read.
+    pub(super) fn wait(&mut self, device: BorrowedFd<'_>, wanted: Wanted) -> io::Result<(Received, bool)> {
+        let congested = wanted.writable && self.congestion.swap(false, Ordering::Relaxed);
+        let mut events = if wanted.frames && self.behind_guest.is_none() { libc::POLLIN } else { 0 };
+        if wanted.writable && !congested {
             events |= libc::POLLOUT;
         }
-        let timeout = match () {
-            () if is_ready || !self.news.is_empty() => Some(Duration::ZERO),
-            () if congested => Some(CONGESTION_PAUSE),
-            () => at_most,
-        };
+        let has_news = (!self.news.is_empty()).then_some(Duration::ZERO);
+        let timeout = [has_news, congested.then_some(CONGESTION_PAUSE), wanted.at_most].into_iter().flatten().min();
         let waker = self.waker.0.as_fd();
         let (polled, events) = if self.is_gone { (waker, 0) } else { (device, events) };
-        let behind_guest = self.behind_guest.as_ref().filter(|_| want_readable && !self.is_gone);
+        let behind_guest = self.behind_guest.as_ref().filter(|_| wanted.frames && !self.is_gone);
         let mut entries = [
             sys::poll_entry(polled, events),
             sys::poll_entry(waker, libc::POLLIN),
@@ -170,7 +159,7 @@ impl Waiter {
         if self.loss.swap(false, Ordering::SeqCst) {
             self.report_gone();
         }
-        let writable = want_writable && (congested || revents & libc::POLLOUT != 0);
+        let writable = wanted.writable && (congested || revents & libc::POLLOUT != 0);
         Ok((Received { woken, writable, link: self.news.pop_front() }, (revents | frames) & libc::POLLIN != 0))
     }
 
@@ -227,15 +216,9 @@ struct Host {
 }
 
 impl HostWait for Host {
-    fn wait(
-        &mut self,
-        want_frames: bool,
-        want_writable: bool,
-        has_frames: bool,
-        at_most: Option<Duration>,
-    ) -> io::Result<(Received, bool)> {
-        let _slack = at_most.map(|_| sys::TimerSlack::of(SLACK));
-        self.waiter.wait(self.device.as_fd(), want_frames, want_writable, has_frames, at_most)
+    fn wait(&mut self, wanted: Wanted) -> io::Result<(Received, bool)> {
+        let _slack = wanted.at_most.filter(|at_most| !at_most.is_zero()).map(|_| sys::TimerSlack::of(SLACK));
+        self.waiter.wait(self.device.as_fd(), wanted)
     }
 }
 

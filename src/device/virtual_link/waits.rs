@@ -4,7 +4,7 @@
 //! frames that are still on their way; when it leaves, and whenever somebody has read, the host takes that up.
 
 use super::{CableState, End};
-use crate::device::{GuestWait, HostWait, Received};
+use crate::device::{GuestWait, HostWait, Received, Wanted};
 use crate::time::Instant;
 use std::io;
 use std::time::Duration;
@@ -13,21 +13,15 @@ use std::time::Duration;
 pub(super) struct Host(pub(super) End);
 
 impl HostWait for Host {
-    fn wait(
-        &mut self,
-        want_frames: bool,
-        want_writable: bool,
-        has_frames: bool,
-        at_most: Option<Duration>,
-    ) -> io::Result<(Received, bool)> {
+    fn wait(&mut self, wanted: Wanted) -> io::Result<(Received, bool)> {
         let Host(end) = self;
-        let deadline = deadline(at_most);
+        let deadline = deadline(wanted.at_most);
         let mut state = end.cable.state.lock();
         loop {
-            let next = if want_frames && !end.guest_waits(&state) { end.next_delivery(&state) } else { None };
+            let next = if wanted.frames && !end.guest_waits(&state) { end.next_delivery(&state) } else { None };
             let is_readable = next.is_some_and(|next| next <= end.cable.now());
-            let received = end.take_events(&mut state, want_writable);
-            if is_readable || has_frames || received.woken || received.writable || is_over(deadline) {
+            let received = end.take_events(&mut state, wanted.writable);
+            if is_readable || received.woken || received.writable || is_over(deadline) {
                 return Ok((received, is_readable));
             }
             let next = next.map(|next| end.cable.real_time(next));
@@ -124,6 +118,8 @@ mod tests {
     use crate::packet::{Packet, Pool};
 
     const DELAY: Duration = Duration::from_millis(5);
+    /// Who waits longer than that waits in vain.
+    const FRAMES: Wanted = Wanted { frames: true, writable: false, at_most: Some(Duration::from_secs(20)) };
 
     /// A device that sends with this delay, and one whose waits are given away.
     fn open(delay: Duration) -> (OpenDevice, OpenDevice, End, Waits) {
@@ -152,14 +148,15 @@ mod tests {
         send(&mut a, 1);
         b.waker.wake();
         let woken = Received { woken: true, ..Received::default() };
-        assert_eq!(waits.host.wait(true, false, false, None).unwrap(), (woken, false));
+        assert_eq!(waits.host.wait(FRAMES).unwrap(), (woken, false));
         end.set_guest_waits(&mut end.cable.state.lock(), false);
-        assert_eq!(waits.host.wait(true, false, false, None).unwrap(), (Received::default(), true));
+        assert_eq!(waits.host.wait(FRAMES).unwrap(), (Received::default(), true));
         b.waker.wake();
-        assert_eq!(waits.host.wait(false, false, false, None).unwrap(), (woken, false), "nor if it does not want them");
-        assert_eq!(waits.host.wait(false, false, true, None).unwrap(), (Received::default(), false), "nor does it wait if it has some");
-        let a_moment = Some(Duration::from_millis(1));
-        assert_eq!(waits.host.wait(false, false, false, a_moment).unwrap(), (Received::default(), false), "nor for longer than it may");
+        assert_eq!(waits.host.wait(Wanted::default()).unwrap(), (woken, false), "nor if it does not want them");
+        for at_most in [Duration::ZERO, Duration::from_millis(1)] {
+            let nothing = Wanted { at_most: Some(at_most), ..Wanted::default() };
+            assert_eq!(waits.host.wait(nothing).unwrap(), (Received::default(), false), "nor does it wait for longer than it may");
+        }
     }
 
     #[test]
@@ -192,7 +189,7 @@ mod tests {
             let (mut a, b, _, Waits { mut host, guest }) = open(DELAY);
             std::thread::scope(|scope| {
                 let leaving = scope.spawn(|| guest.wait(None).unwrap());
-                let staying = scope.spawn(|| host.wait(true, false, false, None).unwrap());
+                let staying = scope.spawn(|| host.wait(FRAMES).unwrap());
                 send(&mut a, 1);
                 guest.wake();
                 // Where the frame came before the call, it is the guest that owes a call.
