@@ -43,8 +43,10 @@ const PROGRAM_QUOTA: usize = 8;
 /// Runs of a program's thread from one rest to the next: who goes on and on without waiting for anything, as a flood of datagrams does, leaves the rest of them to
 /// the layer's own thread, which takes many at once. (Measured: without this, datagrams of 64 bytes leave one by one, at a third of the rate.)
 const PROGRAM_RUNS: usize = 4;
-/// Runs of a program's thread that has received, for each socket that this had something for: an answer, and the end of the connection.
+/// Runs of a program's thread for each socket that it has found ready after a rest: an answer, and the end of the connection.
 const RUNS_FOR_SOCKET: usize = 2;
+/// Who only gets sockets does not save up more runs than this.
+const MOST_SAVED: usize = 128;
 /// When a layer's thread that came for a timer, and found somebody else at work, comes again.
 const AGAIN_AFTER: Duration = Duration::from_micros(500);
 /// Layers visited in a row before what is left is left to their threads.
@@ -94,16 +96,14 @@ pub(crate) fn set_quota(messages: usize) {
     RUNS_LEFT.set(None);
 }
 
-/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets that somebody waits for its runs had something; what the thread
-/// brings about those, it runs.
+/// Runs `body` with such a quota, on a program's thread that receives. Says for how many sockets that somebody waits for its runs had something.
 pub(crate) fn as_receiver(quota: usize, body: impl FnOnce()) -> usize {
     let (own_quota, runs_left) = (QUOTA.replace(quota), RUNS_LEFT.replace(None));
     let before = WOKEN.get();
     body();
-    let woken = WOKEN.get().wrapping_sub(before);
     QUOTA.set(own_quota);
-    RUNS_LEFT.set(runs_left.map(|left| left.max(woken.saturating_mul(RUNS_FOR_SOCKET))));
-    woken
+    RUNS_LEFT.set(runs_left);
+    WOKEN.get().wrapping_sub(before)
 }
 
 /// The current thread's run has something for so many sockets.
@@ -113,9 +113,17 @@ pub(super) fn add_woken(sockets: usize) {
 
 /// The current thread has found nothing to do, and is about to wait: a rest, after which it runs again what it brings.
 pub(crate) fn rest() {
-    if RUNS_LEFT.get().is_some() {
-        RUNS_LEFT.set(Some(PROGRAM_RUNS));
-    }
+    RUNS_LEFT.set(RUNS_LEFT.get().map(|left| left.max(PROGRAM_RUNS)));
+}
+
+/// The current thread's rest has ended with so many sockets ready: it runs what it brings about those.
+pub(crate) fn found_ready(sockets: usize) {
+    RUNS_LEFT.set(RUNS_LEFT.get().map(|_| sockets.saturating_mul(RUNS_FOR_SOCKET).saturating_add(PROGRAM_RUNS)));
+}
+
+/// The current thread has got one more socket, which may be ready as well.
+pub(crate) fn got_socket() {
+    RUNS_LEFT.set(RUNS_LEFT.get().map(|left| left.saturating_add(RUNS_FOR_SOCKET).min(left.max(MOST_SAVED))));
 }
 
 /// Whether the current thread runs what it brings now.

@@ -383,15 +383,34 @@ fn who_comes_for_a_timer_does_not_wait_for_who_is_there() {
 }
 
 #[test]
-fn who_received_for_many_sockets_runs_for_each() {
+fn who_receives_learns_for_how_many_sockets() {
+    rest();
+    assert_eq!((as_receiver(64, || add_woken(4)), as_receiver(64, || add_woken(1))), (4, 1));
+    assert_eq!((QUOTA.get(), RUNS_LEFT.get()), (PROGRAM_QUOTA, Some(PROGRAM_RUNS)), "the thread's own are as before");
+}
+
+#[test]
+fn who_found_many_sockets_ready_runs_for_each() {
     let (line, _stations) = Line::build(64, &[]);
-    let runs = (PROGRAM_RUNS * RUNS_FOR_SOCKET) as u64;
-    assert_eq!(as_receiver(64, || add_woken(PROGRAM_RUNS)), PROGRAM_RUNS);
-    assert_eq!(as_receiver(64, || add_woken(1)), 1);
+    rest();
+    found_ready(4);
+    got_socket();
+    rest();
+    let runs = (PROGRAM_RUNS + 5 * RUNS_FOR_SOCKET) as u64;
     for number in 0..runs + 1 {
         assert!(line.send(Test::Up { from: 0, number }));
         assert_eq!(line.arrived(), (number + 1).min(runs));
     }
+}
+
+#[test]
+fn who_only_gets_sockets_does_not_save_up_runs_without_end() {
+    rest();
+    (0..2 * MOST_SAVED).for_each(|_| got_socket());
+    assert_eq!(RUNS_LEFT.get(), Some(MOST_SAVED));
+    found_ready(MOST_SAVED);
+    got_socket();
+    assert_eq!(RUNS_LEFT.get(), Some(PROGRAM_RUNS + MOST_SAVED * RUNS_FOR_SOCKET));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub use handoff::Handoff;
 pub use hop::Hop;
 
 pub(crate) use clock::RealClock;
-pub(crate) use combining::rest;
+pub(crate) use combining::{found_ready, got_socket, rest};
 pub(crate) use health::{Health, Status};
 pub(crate) use seat::{Leader, Next, Seat};
 pub(crate) use threads::{Inboxes, Pipeline, Plan};

@@ -5,7 +5,7 @@
 
 use super::datagram::DatagramHandle;
 use super::{IcmpSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
-use crate::pipeline::{Next, Seat, rest};
+use crate::pipeline::{Next, Seat, found_ready, rest};
 use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpShared, Watch, Watcher, Watches};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
@@ -199,18 +199,22 @@ impl Poller {
     pub fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<usize> {
         events.clear();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut next = Next::Look;
+        let (mut next, mut has_rested) = (Next::Look, false);
         let mut state = self.core.state.lock();
         loop {
             self.core.collect(&mut state, events);
             let notified = std::mem::take(&mut state.notified);
             if notified || !events.is_empty() {
+                if has_rested {
+                    found_ready(events.len());
+                }
                 return Ok(events.len());
             }
             if !state.candidates.is_empty() {
                 continue;
             }
             rest();
+            has_rested = true;
             match time_left(deadline) {
                 Some(Duration::ZERO) => return Ok(0),
                 left => next = self.core.sleep(&mut state, left, next),

@@ -3,6 +3,7 @@
 use super::backend::Backend;
 use super::tcp_stream::TcpStream;
 use super::waiting::{Settings, Side, buffer_size, time_to_live, unsupported};
+use crate::pipeline::got_socket;
 use crate::transport::shared::{ListenerShared, ListenerState, Mark, SocketOptions};
 use std::fmt;
 use std::io;
@@ -66,6 +67,7 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let Handle { shared, backend, settings } = &*self.handle;
         let accepted = settings.wait(backend, &shared.wakeup, Side::Read).until(&shared.state, try_accept)?;
+        got_socket();
         let remote = accepted.state.lock().remote;
         Ok((TcpStream::adopt(backend, accepted), remote))
     }

@@ -195,9 +195,11 @@ impl ReceiveSide {
     }
 
     /// Bytes that the program has to read for [`super::super::shared::Mark::Window`] to be worth setting; `usize::MAX` while the window is
-    /// half open at least, for then the acknowledgements of data tell it in time.
+    /// half open at least, for then the acknowledgements of data tell it in time; or while it is about to be, by the one that waits for an answer.
     pub(super) fn window_mark_at(&self) -> usize {
-        if self.finished || self.window() as usize >= self.capacity().min(usize::from(u16::MAX) << self.shift) / 2 {
+        let half = self.capacity().min(usize::from(u16::MAX) << self.shift) / 2;
+        let opens_soon = self.due == Due::Soon && self.offered() >= half;
+        if self.finished || opens_soon || self.window() as usize >= half {
             return usize::MAX;
         }
         let closed_by = self.free().saturating_sub(self.window() as usize);
@@ -450,6 +452,18 @@ mod tests {
         assert_eq!(receive.window_mark_at(), 2_000);
         receive.unread -= 1_500;
         assert_eq!(receive.window_mark_at(), 500);
+    }
+
+    #[test]
+    fn no_mark_is_asked_for_while_the_acknowledgement_that_opens_the_window_waits_for_an_answer() {
+        let mut receive = receiver(1 << 20, 7);
+        receive.advertise_unscaled();
+        take(&mut receive, 1);
+        assert_eq!(receive.window_mark_at(), 1);
+        receive.due = Due::Soon;
+        assert_eq!(receive.window_mark_at(), usize::MAX);
+        receive.unread = 1 << 20;
+        assert!(receive.window_mark_at() < usize::MAX, "it will not open by that");
     }
 
     #[test]
