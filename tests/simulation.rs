@@ -63,7 +63,7 @@ fn bad(link: &mut Impairments) {
 fn table() -> Vec<Case> {
     let reordering = |link: &mut Impairments| (link.reordering, link.reordering_delay) = (0.2, Duration::from_millis(8));
     let bottleneck = |link: &mut Impairments| (link.rate_bits_per_second, link.queue_bytes) = (Some(4_000_000), 20_000);
-    let burst = BurstLoss { enter: 0.02, leave: 0.3, loss: 0.8 };
+    let burst = BurstLoss { enter: 0.02, leave: 0.3, loss: 0.8, step: Duration::from_millis(10) };
     let case = Case::default;
     vec![
         Case { name: "perfect", link: Impairments::default(), bytes: [300_000, 100_000], ..case() },

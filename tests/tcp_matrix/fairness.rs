@@ -29,7 +29,7 @@ fn flows(path: &Path, algorithms: [&str; 2], seed: u64) -> [f64; 2] {
     for (index, algorithm) in algorithms.into_iter().enumerate() {
         let client = world[hosts[0]].connect("192.0.2.2:80").unwrap();
         client.set_congestion_control(algorithm).unwrap();
-        let server = accept(&mut world, &listener).expect("a connection");
+        let server = accept(&mut world, &listener, |_| ()).expect("a connection");
         let now = world.now();
         ends.push([End::new(client, &[Step::Send(usize::MAX)], true, now), End::new(server, &[], false, now)]);
         let lead = LEAD + Duration::from_millis(37 * seed);

@@ -3,7 +3,8 @@
 //! Three parts. `matrix`: a pairwise covering array over loss, bursts, reordering, duplication, lost acknowledgements, delay, rate, queue, MTU and
 //! workload, with 20 seeds for each row. `goodput`: paths without loss, where the rate has to be reached. `fairness`: two flows through one bottleneck.
 //! The whole products are behind `--ignored`, cut into parts
-//! that can be run by name (`-- --ignored product_07`). What is not asserted as a figure is kept in `table.txt`; `HOPLINE_TABLE=write` writes it anew.
+//! that can be run by name (`-- --ignored product_07`); a cell that failed is run alone by its seed (`HOPLINE_CELLS=22001603`, `-- cell_`). What is not asserted as a
+//! figure is kept in `table.txt`; `HOPLINE_TABLE=write` writes it anew.
 
 #[path = "../common/trace.rs"]
 mod trace;

@@ -10,10 +10,9 @@ use std::time::Duration;
 /// Of each row.
 const SEEDS: u64 = 20;
 /// The whole product has 345,600 cells, one seed each: in so many trials of a few minutes.
-///
-/// About one cell in ten thousand fails for a reason that is not ours: a burst of loss ends with packets, not with time, so it can swallow all retransmissions up to
-/// R2 while hardly anything else is sent. The counters of the link, at the end of the message, show it.
 const PARTS: usize = 96;
+/// A cell's seed is its part times this, and its place there.
+const SEEDS_OF_A_PART: u64 = 1_000_000;
 /// Virtual time after which an exchange is said to stall.
 const LIMIT: Duration = Duration::from_secs(7_200);
 
@@ -105,7 +104,24 @@ pub(crate) fn trials() -> Vec<Trial> {
     let part =
         |part: usize| Trial::test(format!("product_{part:02}_of_{PARTS}_never_stalls"), move || Ok(product(part)?)).with_ignored_flag(true);
     trials.extend((0..PARTS).map(part));
+    trials.extend(wanted_cells().map(|seed| Trial::test(format!("cell_{seed}_never_stalls"), move || Ok(replay(seed)?))));
     trials
+}
+
+/// Cells of the product to be run alone, by the seeds that failures print: `HOPLINE_CELLS="22001603 5001219"`, `-- cell_`.
+fn wanted_cells() -> impl Iterator<Item = u64> {
+    let text = std::env::var("HOPLINE_CELLS").unwrap_or_default();
+    let seeds: Vec<u64> = text.split_whitespace().map(|seed| seed.parse().expect("a cell's seed")).collect();
+    seeds.into_iter()
+}
+
+fn replay(seed: u64) -> Result<(), String> {
+    let (part, index) = (seed / SEEDS_OF_A_PART, seed % SEEDS_OF_A_PART);
+    let rows = part_of_product(&LEVELS, part as usize, PARTS);
+    let row = rows.get(index as usize).ok_or("the product has no such cell")?;
+    let (path, workload) = case(row);
+    println!("cell {seed}: {workload:?} {path}: {:.2} s", run(&path, workload, seed).as_secs_f64());
+    Ok(())
 }
 
 fn row_trial(number: usize, row: &[usize]) -> Trial {
@@ -123,7 +139,7 @@ fn row_trial(number: usize, row: &[usize]) -> Trial {
 fn product(part: usize) -> Result<(), String> {
     let rows = part_of_product(&LEVELS, part, PARTS);
     let count = rows.len();
-    let cells = rows.into_iter().zip(part as u64 * 1_000_000..);
+    let cells = rows.into_iter().zip(part as u64 * SEEDS_OF_A_PART..);
     let failures: Vec<String> = cells.filter_map(|(row, seed)| failure(&row, seed)).collect();
     println!("product {part:02}: {count} cells, {} failed", failures.len());
     if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub(crate) const LARGEST_PRODUCT: u64 = 32 << 20;
 /// Packets that every queue holds, however short the path.
 const LEAST_QUEUE_PACKETS: u64 = 4;
+/// A burst of loss lasts three packets, or, while few are sent, three times this: as long as a fade of a radio link, and far shorter than any series of timeouts.
+const BURST_STEP: Duration = Duration::from_millis(10);
 /// Bytes of IP and TCP header with timestamps, in each packet with data.
 const HEADERS: u64 = 52;
 
@@ -83,7 +85,7 @@ impl Path {
     }
 
     fn there(&self) -> Impairments {
-        let burst = BurstLoss { enter: 0.005, leave: 0.3, loss: 0.7 };
+        let burst = BurstLoss { enter: 0.005, leave: 0.3, loss: 0.7, step: BURST_STEP.max(self.packet_time()) };
         Impairments {
             loss: self.loss,
             burst_loss: self.bursts.then_some(burst),

@@ -59,16 +59,39 @@ impl Default for Impairments {
     }
 }
 
-/// Losses in bursts: the model of Gilbert and Elliott. A good state loses nothing, a bad one loses packets with probability `loss`; before each packet the state
-/// may change.
+/// Losses in bursts: the model of Gilbert and Elliott, a Markov chain of two states. A good state loses nothing, a bad one loses packets with probability `loss`.
+///
+/// The chain takes one step before each packet, or as many as there are whole `step`s in the time since the packet before, if those are more. So a burst ends with
+/// packets while they follow each other closely, and with time while few are sent: it lasts `1 / leave` packets or steps on average.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct BurstLoss {
-    /// Probability of going from good to bad.
+    /// Probability of going from good to bad, in each step.
     pub enter: f64,
-    /// Probability of going from bad to good.
+    /// Probability of going from bad to good, in each step.
     pub leave: f64,
     /// Probability of loss in the bad state.
     pub loss: f64,
+    /// How long a step takes while nothing is sent; zero: for ever, so that packets alone change the state.
+    pub step: Duration,
+}
+
+impl BurstLoss {
+    /// Steps before a packet that leaves the bottleneck so long after the one before it.
+    fn steps(&self, pause: Duration) -> f64 {
+        let whole = pause.as_nanos().checked_div(self.step.as_nanos()).unwrap_or(0);
+        whole.max(1) as f64
+    }
+
+    /// Probability that the state is another one after so many steps: the power of the chain's matrix. The share of the other state in the long run, times what is
+    /// left to go towards it: each step leaves `1 - enter - leave` of the distance.
+    fn turns(&self, is_bad: bool, steps: f64) -> f64 {
+        let both = self.enter + self.leave;
+        if both <= 0.0 {
+            return 0.0;
+        }
+        let other = if is_bad { self.leave } else { self.enter };
+        other / both * (1.0 - (1.0 - both).powf(steps))
+    }
 }
 
 /// Why a packet does not arrive.
@@ -108,6 +131,8 @@ pub struct Path {
     in_flight: BTreeMap<(Instant, u64), Packet>,
     serial: u64,
     is_bad: bool,
+    /// When the packet that last had a chance to change that left the bottleneck.
+    stepped: Instant,
     /// When the bottleneck has sent everything in its queue.
     busy_until: Instant,
     /// Nothing that is not held back arrives before this.
@@ -125,6 +150,7 @@ impl Path {
             in_flight: BTreeMap::new(),
             serial: 0,
             is_bad: false,
+            stepped: Instant::ZERO,
             busy_until: Instant::ZERO,
             latest_arrival: Instant::ZERO,
             counters: PathCounters::default(),
@@ -144,7 +170,7 @@ impl Path {
             self.counters.queue_full += 1;
             return Err(PathDrop::QueueFull);
         };
-        let mut is_lost = self.is_lost() || self.impairments.largest_packet.is_some_and(|largest| packet.len() > largest);
+        let mut is_lost = self.is_lost(left) || self.impairments.largest_packet.is_some_and(|largest| packet.len() > largest);
         if self.random.chance(self.impairments.corruption) {
             is_lost |= !self.corrupt(&mut packet, pool);
         }
@@ -208,11 +234,12 @@ impl Path {
         Some(self.busy_until)
     }
 
-    fn is_lost(&mut self) -> bool {
+    fn is_lost(&mut self, left: Instant) -> bool {
         let alone = self.random.chance(self.impairments.loss);
         let Some(burst) = self.impairments.burst_loss else { return alone };
-        let turns = self.random.chance(if self.is_bad { burst.leave } else { burst.enter });
-        self.is_bad ^= turns;
+        let pause = left.since(std::mem::replace(&mut self.stepped, left));
+        let steps = burst.steps(pause);
+        self.is_bad ^= self.random.chance(burst.turns(self.is_bad, steps));
         alone || (self.is_bad && self.random.chance(burst.loss))
     }
 
@@ -303,10 +330,53 @@ mod tests {
             path.counters().lost
         };
         assert!((400..600).contains(&lost(Impairments { loss: 0.05, ..Impairments::default() })));
-        let burst = BurstLoss { enter: 0.01, leave: 0.1, loss: 0.5 };
+        let burst = BurstLoss { enter: 0.01, leave: 0.1, loss: 0.5, step: Duration::ZERO };
         // The share of the bad state is 1/11, and half of that is lost.
         assert!((300..620).contains(&lost(Impairments { burst_loss: Some(burst), ..Impairments::default() })));
         assert_eq!(lost(Impairments { loss: 1.0, ..Impairments::default() }), 10_000);
+    }
+
+    /// Of the losses among packets that are sent so far apart, the share that follows another loss.
+    fn losses_in_a_row(burst: BurstLoss, pause: Duration) -> f64 {
+        let (pool, mut now) = (Pool::default(), at(0));
+        let mut path = Path::new(Impairments { burst_loss: Some(burst), ..Impairments::default() }, 7);
+        let lost: Vec<bool> = (0..20_000)
+            .map(|number| {
+                now += pause;
+                path.push(now, packet(&pool, number, 100), &pool).is_err()
+            })
+            .collect();
+        let in_a_row = lost.windows(2).filter(|pair| pair[0] && pair[1]).count();
+        in_a_row as f64 / path.counters().lost as f64
+    }
+
+    #[test]
+    fn a_burst_ends_with_packets_or_with_time() {
+        let burst = BurstLoss { enter: 0.02, leave: 0.1, loss: 1.0, step: Duration::from_millis(10) };
+        let expected = [(0, 0.9), (10, 0.9), (19, 0.9), (20, 0.812), (50, 0.607), (10_000, 1.0 / 6.0)];
+        for (pause, share) in expected {
+            let measured = losses_in_a_row(burst, Duration::from_millis(pause));
+            assert!((measured - share).abs() < 0.03, "{measured} instead of {share} with pauses of {pause} ms");
+        }
+        let by_packets = losses_in_a_row(BurstLoss { step: Duration::ZERO, ..burst }, Duration::from_secs(10));
+        assert!((by_packets - 0.9).abs() < 0.03, "{by_packets}");
+    }
+
+    #[test]
+    fn many_steps_at_once_are_as_many_one_by_one() {
+        for (enter, leave) in [(0.005, 0.3), (0.9, 0.8), (1.0, 1.0), (0.0, 0.0), (0.1, 0.0)] {
+            let burst = BurstLoss { enter, leave, loss: 1.0, step: Duration::ZERO };
+            let (mut bad_from_good, mut bad_from_bad) = (0.0, 1.0);
+            for steps in 1..50 {
+                let one = |bad: f64| bad * (1.0 - leave) + (1.0 - bad) * enter;
+                (bad_from_good, bad_from_bad) = (one(bad_from_good), one(bad_from_bad));
+                let turns = [burst.turns(false, f64::from(steps)), 1.0 - burst.turns(true, f64::from(steps))];
+                assert!(
+                    (turns[0] - bad_from_good).abs() < 1e-9 && (turns[1] - bad_from_bad).abs() < 1e-9,
+                    "{steps} steps of {burst:?}: {turns:?}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -396,7 +466,7 @@ mod tests {
     fn the_seed_decides_everything() {
         let impairments = Impairments {
             loss: 0.1,
-            burst_loss: Some(BurstLoss { enter: 0.1, leave: 0.3, loss: 0.5 }),
+            burst_loss: Some(BurstLoss { enter: 0.1, leave: 0.3, loss: 0.5, step: Duration::from_micros(700) }),
             jitter: Duration::from_millis(3),
             reordering: 0.1,
             reordering_delay: Duration::from_millis(4),
