@@ -178,6 +178,27 @@ fn section_5_3_r1_old_duplicates_are_rejected() {
     assert_eq!(read_error(&mut stream), ErrorKind::ConnectionReset);
 }
 
+/// §5.3, its last example: of A.1, B.1, C.1, D.1, E.1 the second is lost, and B.2 overtakes C.1 and D.1. We keep them, where R1 alone would discard them
+/// "unnecessarily", if they fill a gap and are no older than what came before it. An earlier lap's segment is.
+#[test]
+fn section_5_3_what_a_retransmission_overtook_fills_its_gap() {
+    let (mut trace, mut stream) = Trace::established(with_timestamps(1_000));
+    trace.send(stamped(data(1, 10), 1_010, 0));
+    trace.send(stamped(data(41, 10), 1_010, 0));
+    trace.send(stamped(data(11, 10), 1_060, 0));
+    trace.sent();
+    assert_eq!((read_all(&mut stream), echoed(&trace)), (pattern(1, 20), 1_060));
+    trace.send(stamped(data(51, 10), 1_010, 0));
+    trace.send(stamped(data(31, 10), 1_009, 0));
+    trace.send(stamped(data(21, 10), 1_010, 0));
+    assert_eq!(read_all(&mut stream), pattern(21, 10), "the other two are not in the gap, and older than it");
+    trace.send(stamped(data(31, 10), 1_010, 0));
+    trace.sent();
+    assert_eq!((read_all(&mut stream), echoed(&trace)), (pattern(31, 20), 1_060), "TS.Recent does not go back");
+    trace.send(stamped(data(51, 10), 1_059, 0));
+    assert!(read_all(&mut stream).is_empty(), "the gap is closed");
+}
+
 /// §5.3: timestamps compare on the circle.
 #[test]
 fn section_5_3_timestamps_wrap() {

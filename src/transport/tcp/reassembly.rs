@@ -53,6 +53,11 @@ impl Reassembly {
         self.blocks.is_empty()
     }
 
+    /// The end of the last block.
+    pub(super) fn end(&self) -> Option<SequenceNumber> {
+        self.blocks.back().map(|last| last.end)
+    }
+
     /// Bytes of memory that the slots in use take.
     #[cfg(test)]
     pub(super) fn pinned(&self) -> usize {

@@ -18,6 +18,8 @@ const LEAST_FULL_SEGMENT: usize = 536 - 40;
 const SEGMENTS_UNDER_PRESSURE: usize = 4;
 /// RFC 7323 §5.5: a timestamp older than this says nothing.
 const TIMESTAMP_VALIDITY: Duration = Duration::from_secs(24 * 24 * 3_600);
+/// Numbers after which what a gap is compared with is brought up to date: with the largest window (2^30) they are less than 2^31.
+const OLDEST_GAP: u32 = 1 << 29;
 
 /// When an acknowledgement is due.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +85,8 @@ pub(super) struct ReceiveSide {
     pub(super) duplicate: Option<SackBlock>,
     /// TS.Recent, and when it was set.
     pub(super) recent: Option<(u32, Instant)>,
+    /// TS.Recent before the present gaps began, and RCV.NXT then.
+    before_gaps: Option<(u32, SequenceNumber)>,
     /// When data last arrived.
     pub(super) last_data: Option<Instant>,
 }
@@ -115,6 +119,7 @@ impl ReceiveSide {
             quick: QUICK_SEGMENTS,
             duplicate: None,
             recent: None,
+            before_gaps: None,
             last_data: None,
         }
     }
@@ -317,12 +322,25 @@ impl ReceiveSide {
         let is_newer = self.recent.is_none_or(|(recent, since)| !is_older(value, recent) || is_outdated(since, now));
         if is_newer && sequence.before_or_equal(self.acknowledged) {
             self.recent = Some((value, now));
+            let is_far = self.before_gaps.is_none_or(|(_, next)| self.next.distance_from(next) >= OLDEST_GAP);
+            if is_far || self.reassembly.is_empty() {
+                self.before_gaps = Some((value, self.next));
+            }
         }
     }
 
     /// PAWS, R1 (RFC 7323 §5.3): the timestamp is older than TS.Recent, and that one is not older than 24 days (§5.5).
     pub(super) fn is_timestamp_old(&self, value: u32, now: Instant) -> bool {
         self.recent.is_some_and(|(recent, since)| is_older(value, recent) && !is_outdated(since, now))
+    }
+
+    /// Whether `start..end` lies in a gap before what has arrived out of order, and is no older than the gap. That is no duplicate of an earlier lap of the sequence
+    /// numbers, but what a retransmission overtook: RFC 7323 §5.3 knows that R1 discards it "unnecessarily", and takes it to be very unlikely. On a path that
+    /// reorders it is not: what is then sent again overtakes the next, a loss in each round trip. (Linux forgives a tick.) What PAWS is for is kept: the timestamp to
+    /// compare with is that of less than 2^31 numbers ago, later than any of an earlier lap.
+    pub(super) fn fills_gap(&self, value: u32, start: SequenceNumber, end: SequenceNumber) -> bool {
+        let is_in_gap = start.after_or_equal(self.next) && self.reassembly.end().is_some_and(|last| end.before_or_equal(last));
+        is_in_gap && self.before_gaps.is_some_and(|(floor, _)| !is_older(value, floor))
     }
 
     /// Whether a new connection's first timestamp is later than anything of this one (RFC 6191 §2).

@@ -3,6 +3,7 @@
 use super::receive_side::Due;
 use super::{Connection, Context, Segment, State};
 use crate::layer::{DropReason, Level};
+use crate::time::Instant;
 use crate::transport::shared::Failure;
 use crate::wire::{SackBlock, TcpFlags};
 use std::ops::ControlFlow;
@@ -67,7 +68,7 @@ impl Connection {
         self.segment_text_and_finish(cx, segment) // Seventh and eighth
     }
 
-    /// RFC 7323 §5.3 R1 and §3.2: before the sequence number, the timestamp. A SYN without one goes on to its challenge: so does a peer that has
+    /// RFC 7323 §5.3 R1 and §3.2: before the sequence number, the timestamp, of all but what fills a gap. A SYN without one goes on to its challenge: so does a peer that has
     /// forgotten us learn of us.
     fn check_timestamp(&mut self, cx: &mut Context<'_>, segment: &Segment) -> Check {
         let is_exempt = segment.has(TcpFlags::RST) || (segment.has(TcpFlags::SYN) && segment.header.options.timestamps.is_none());
@@ -77,12 +78,17 @@ impl Connection {
         match segment.header.options.timestamps {
             // "a TCP SHOULD silently drop the segment"
             None => drop_because(DropReason::OldTimestamp),
-            Some(timestamps) if self.receive.is_timestamp_old(timestamps.value, cx.now) => {
+            Some(timestamps) if self.is_old_duplicate(segment, timestamps.value, cx.now) => {
                 self.answer_old(cx, segment);
                 drop_because(DropReason::OldTimestamp)
             }
             Some(_) => ControlFlow::Continue(()),
         }
+    }
+
+    fn is_old_duplicate(&self, segment: &Segment, timestamp: u32, now: Instant) -> bool {
+        let fills_gap = || segment.length() > 0 && self.receive.fills_gap(timestamp, segment.header.sequence, segment.end());
+        self.receive.is_timestamp_old(timestamp, now) && !fills_gap()
     }
 
     /// "First, check sequence number."
