@@ -28,7 +28,7 @@ pub struct PipelineConfig {
     /// How a message gets from one layer to the next.
     pub handoff: Handoff,
     /// Whether a program's thread that waits receives frames itself, in the receive thread's place (by [`Handoff::Combining`], on devices at which two threads can
-    /// wait: packet sockets, TUN and TAP): a round trip then wakes one thread and not two.
+    /// wait: packet sockets, TUN and TAP, the virtual link): a round trip then wakes one thread and not two.
     pub programs_receive: bool,
     /// Packets from the device that may be inside the stack, before their payload has reached a socket.
     pub credit_packets: usize,

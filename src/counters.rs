@@ -173,6 +173,8 @@ counter_group! {
         fast_open_cookies_evicted,
         /// SYNs with a good cookie whose data was not taken, because too many others were not complete.
         fast_opens_declined,
+        /// Peers of near paths forgotten because there were too many.
+        near_peers_evicted,
         /// Listeners refused, because there were as many as may be.
         listeners_refused,
         /// Paths found to lose large packets without a word: the segment size was lowered (RFC 4821 §7.7).
@@ -211,7 +213,7 @@ counter_group! {
         transport_wakeups,
         /// Times that a program's thread took frames off the device in the receive thread's place.
         receptions_by_programs,
-        /// Messages that crossed a channel.
+        /// Messages that layers took: from their channels, or laid before them.
         messages,
         /// Messages that found their inbox full: must stay zero for packets from the device and from programs.
         inbox_overflows,

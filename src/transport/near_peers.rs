@@ -23,13 +23,15 @@ impl NearPeers {
         NearPeers { peers: VecDeque::new(), most }
     }
 
-    /// `peer` is near.
-    pub(super) fn note(&mut self, peer: IpAddr, now: Instant) {
+    /// `peer` is near. Says whether another one had to be forgotten for it.
+    pub(super) fn note(&mut self, peer: IpAddr, now: Instant) -> bool {
         self.peers.retain(|(known, _)| *known != peer);
         self.peers.push_back((peer, now));
-        if self.peers.len() > self.most {
+        let is_full = self.peers.len() > self.most;
+        if is_full {
             self.peers.pop_front();
         }
+        is_full
     }
 
     /// Whether `peer` was near lately.
@@ -48,11 +50,10 @@ mod tests {
         let at = Instant::from_secs;
         let mut peers = NearPeers::new(2);
         assert!(!peers.knows(address(1), at(0)));
-        peers.note(address(1), at(0));
-        peers.note(address(2), at(1));
+        assert!(!peers.note(address(1), at(0)) && !peers.note(address(2), at(1)));
         assert!(peers.knows(address(1), at(599)) && !peers.knows(address(1), at(600)));
-        peers.note(address(1), at(600));
-        peers.note(address(3), at(600));
+        assert!(!peers.note(address(1), at(600)), "it is known");
+        assert!(peers.note(address(3), at(600)), "one is forgotten");
         assert_eq!([1, 2, 3].map(|last| peers.knows(address(last), at(600))), [true, false, true]);
     }
 }

@@ -136,9 +136,9 @@ fn keepalive_finds_out() {
     let network = Network::new(Medium::Veth);
     let (_theirs, mut ours) = network.hopline_connects();
     let probing = Keepalive { idle: Duration::from_secs(1), interval: Duration::from_millis(300), count: 3 };
+    let start = Instant::now();
     ours.set_keepalive(Some(probing)).unwrap();
     go_silent(&network);
-    let start = Instant::now();
     let error = ours.read(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!((Duration::from_millis(1_500)..Duration::from_secs(10)).contains(&start.elapsed()), "it took {:?}", start.elapsed());

@@ -216,12 +216,15 @@ fn interrupted() {
     // Without what the kernel is about to forget: how the test found that the servers answer.
     let sockets = || net.host.run("ss -Htuan | sed /WAIT/d; ss -Ha0");
     let before = sockets();
+    let answers = || net.server.run("grep ^Icmp: /proc/net/snmp");
     for signal in ["INT", "TERM", "KILL"] {
+        let answered = answers();
         let ping = net.host.spawn(
             env!("CARGO_BIN_EXE_hopline-ping"),
             &["--handoff", handoff::current().name(), "--interface", "eth0", "-i", "0.2", SERVER],
         );
         wait_until("the packet socket", || sockets() != before);
+        wait_until("an answer", || answers() != answered);
         std::thread::sleep(Duration::from_millis(300));
         net.host.run(&format!("kill -{signal} {}", ping.id()));
         let output = ping.finish();

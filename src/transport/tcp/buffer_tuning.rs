@@ -51,8 +51,8 @@ impl Tuning {
 impl Connection {
     /// The round trip is known: a receive buffer that has not grown starts smaller on a near path. What is offered already stays so.
     pub(super) fn start_near(&mut self, cx: &mut Context<'_>) {
-        if self.round_trip.is_near() {
-            cx.near_peers.note(self.remote.ip(), cx.now);
+        if self.round_trip.is_near() && cx.near_peers.note(self.remote.ip(), cx.now) {
+            cx.out.counters().transport.near_peers_evicted.increment();
         }
         self.learn_near(cx);
         let receive = &mut self.receive;
