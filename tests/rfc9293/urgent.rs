@@ -122,3 +122,15 @@ fn must_62_the_pointer_points_behind_the_data() {
     trace.send(urgent(1, 1, 1));
     assert_eq!(stream.urgent().unwrap(), 1);
 }
+
+/// The number that a FIN takes is no octet of the stream; and §3.10.7.4, sixth, once it has come: "Ignore the URG."
+#[test]
+fn urgent_data_that_ends_with_the_stream_and_a_pointer_behind_it() {
+    let (mut trace, mut stream) = Trace::established(plain());
+    trace.send(Seg { flags: TcpFlags::URG | TcpFlags::FIN, ..urgent(1, 10, 10) });
+    assert_eq!(stream.urgent().unwrap(), 10);
+    trace.send(Seg { seq: 12, flags: TcpFlags::URG, urgent: 20, ..Seg::default() });
+    assert_eq!(stream.urgent().unwrap(), 10);
+    assert_eq!(read_all(&mut stream), pattern(1, 10));
+    assert_eq!(stream.urgent().unwrap(), 0);
+}

@@ -10,7 +10,7 @@ use crate::transport::tcp::congestion::Acknowledged;
 use crate::wire::{SackBlock, TcpFlags};
 use std::ops::ControlFlow;
 
-/// No round trip is believed to be longer: a peer's echoed timestamp may be anything.
+/// No round trip is believed to be longer: the machine may have slept.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(60);
 /// A tick of the timestamp clock, which the echo is rounded to.
 const TICK: Duration = Duration::from_millis(1);

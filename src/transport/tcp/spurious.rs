@@ -11,7 +11,7 @@ use crate::wire::{SackBlock, SequenceNumber};
 use smallvec::SmallVec;
 
 /// Runs of retransmitted numbers that are remembered; a recovery of more is never undone by D-SACK.
-const MOST_SUSPECTS: usize = 32;
+pub(super) const MOST_SUSPECTS: usize = 32;
 
 /// How far the detection by timestamps has come (RFC 3522 §3.2).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -219,3 +219,16 @@ fn urgent_data_is_delivered_in_line() {
     trace.receive(data(31, 5));
     assert_eq!(trace.read(99), bytes(31, 5));
 }
+
+/// A machine may have slept between a segment and its acknowledgement.
+#[test]
+fn no_round_trip_is_believed_to_be_longer_than_a_minute() {
+    let forever = Duration::from_secs(600);
+    let config = TcpConfig { minimum_retransmission_timeout: forever, maximum_retransmission_timeout: forever, ..TcpConfig::default() };
+    let mut trace = Trace::established_with(config, plain());
+    trace.write(1_000);
+    assert_eq!(trace.sent(), ["[P.] 1..1001 ack 1"]);
+    trace.at(300_000);
+    trace.receive(ack(1_001));
+    assert_eq!(trace.connection.round_trip.smoothed(), Some(Duration::from_secs(60) / 8), "an eighth of it counts (RFC 6298 §2.3)");
+}

@@ -1,10 +1,11 @@
 //! Losses that were none: F-RTO (RFC 5682), Eifel (RFC 3522, 4015), D-SACK (RFC 2883, 3708). A round trip takes 40 ms.
 
+use super::super::spurious::{Episode, MOST_SUSPECTS};
 use super::loss::sack;
 use super::rack::far_away;
 use super::trace::*;
 use super::*;
-use crate::wire::{TcpOptions, Timestamps};
+use crate::wire::{SackBlock, TcpOptions, Timestamps};
 
 /// Ten segments are in flight, the timer has expired, and the first was sent again.
 fn timed_out(options: TcpOptions) -> Trace {
@@ -115,6 +116,20 @@ fn rfc3522_3_2_the_retransmissions_echo_shows_a_loss() {
     assert_eq!(trace.connection.recovery.undone, 0);
 }
 
+/// §3.3: what acknowledges everything may do so because the acknowledgements before it were lost. A peer that reports duplicates would say so.
+#[test]
+fn rfc3522_3_3_an_older_echo_for_everything_is_no_proof() {
+    let mut trace = far_away(with_timestamps(5));
+    trace.write(2_000);
+    trace.sent();
+    let first = trace.last_header().options.timestamps.unwrap().value;
+    let deadline = trace.deadline().unwrap();
+    trace.at(deadline + 1);
+    assert!(!trace.sent().is_empty());
+    trace.receive(stamped(ack(2_001), first));
+    assert_eq!(trace.connection.recovery.undone, 0);
+}
+
 /// The first of ten segments seems lost, and was sent again.
 pub(super) fn fast() -> Trace {
     let mut trace = far_away(with_sack());
@@ -153,6 +168,19 @@ fn rfc3708_3_a_duplicate_that_was_not_sent_again_undoes_nothing() {
     assert_eq!(trace.connection.recovery.undone, 0, "and half of it is not all of it");
     trace.receive(sack(4_001, &[(501, 1_001)]));
     assert_eq!(trace.connection.recovery.undone, 1);
+}
+
+/// Of more runs than are remembered nobody can say that all were reported.
+#[test]
+fn rfc3708_3_a_recovery_of_too_many_runs_is_not_undone() {
+    let trace = far_away(plain());
+    let run = |index: usize| [0, 1_000].map(|offset| SequenceNumber(2_000 * index as u32 + offset));
+    for (runs, is_undone) in [(MOST_SUSPECTS, true), (MOST_SUSPECTS + 1, false)] {
+        let mut episode = Episode::fast(trace.connection.congestion.snapshot(), 1);
+        (0..runs).map(run).for_each(|[start, end]| episode.sent_again(start, end, 0));
+        let reports: Vec<bool> = (0..runs).map(run).map(|[left, right]| episode.reported(SackBlock { left, right })).collect();
+        assert_eq!(reports.iter().position(|&is_all| is_all), is_undone.then_some(runs - 1), "{runs} runs");
+    }
 }
 
 #[test]
