@@ -8,9 +8,7 @@ use super::{IcmpSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use crate::pipeline::{Next, Seat, found_ready, rest};
 use crate::transport::shared::{DatagramShared, ListenerShared, Readiness, TcpShared, Watch, Watcher, Watches};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use smallvec::SmallVec;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use rustc_hash::FxHashMap;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -94,8 +92,8 @@ struct Candidate {
     interest: Interest,
 }
 
-/// Few enough need no allocation.
-type Candidates = SmallVec<[Candidate; 8]>;
+/// The memory for so many candidates is kept from one wait to the next.
+const SPARE: usize = 64;
 
 struct Core {
     state: Mutex<State>,
@@ -105,38 +103,18 @@ struct Core {
 
 #[derive(Default)]
 struct State {
-    registered: HashMap<u64, Registration, BuildHasherDefault<TokenHasher>>,
+    /// Tokens are the program's own: no peer chooses them, so nothing has to be secret.
+    registered: FxHashMap<u64, Registration>,
     /// Tokens that may be ready, each once.
     candidates: Vec<u64>,
+    /// Empty; kept for its memory.
+    spare: Vec<Candidate>,
     notified: bool,
     /// That of the stack of the last socket to be registered.
     seat: Option<Arc<Seat>>,
     /// That in which a thread waits for this poller.
     led: Option<Arc<Seat>>,
 }
-
-/// Tokens are the program's own, and most often small numbers: no peer chooses them.
-#[derive(Default)]
-struct TokenHasher(u64);
-
-impl Hasher for TokenHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
-    }
-
-    /// The table takes its places from the lowest bits, and more from the highest: both depend on all of the token's.
-    fn write_u64(&mut self, token: u64) {
-        let product = u128::from(self.0 ^ token) * u128::from(MIX);
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
-}
-
-/// 2⁶⁴ divided by the golden ratio, odd.
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 struct Registration {
     shared: Weak<dyn Shared>,
@@ -284,12 +262,15 @@ impl Core {
         if state.candidates.is_empty() {
             return;
         }
-        let candidates = state.take_candidates();
+        let mut candidates = state.take_candidates();
         MutexGuard::unlocked(state, || {
             events.extend(candidates.iter().filter_map(Candidate::ask));
             // The last owner of a socket may be we.
-            drop(candidates);
+            candidates.clear();
         });
+        if candidates.capacity() <= SPARE {
+            state.spare = candidates;
+        }
         for event in events.iter() {
             state.queue(event.token);
         }
@@ -335,8 +316,9 @@ impl Candidate {
 
 impl State {
     /// Takes the candidates off the list; forgets those whose sockets are gone.
-    fn take_candidates(&mut self) -> Candidates {
-        let State { registered, candidates, .. } = self;
+    fn take_candidates(&mut self) -> Vec<Candidate> {
+        let State { registered, candidates, spare, .. } = self;
+        let mut taken = std::mem::take(spare);
         let take = |token: u64| {
             // A token that was deregistered and registered again may be on the list twice.
             let registration = registered.get_mut(&token).filter(|registration| registration.queued)?;
@@ -347,7 +329,8 @@ impl State {
             }
             candidate
         };
-        candidates.drain(..).filter_map(take).collect()
+        taken.extend(candidates.drain(..).filter_map(take));
+        taken
     }
 
     /// True if the token is registered and was not among the candidates.
