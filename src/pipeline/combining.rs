@@ -116,9 +116,10 @@ pub(crate) fn rest() {
     RUNS_LEFT.set(RUNS_LEFT.get().map(|left| left.max(PROGRAM_RUNS)));
 }
 
-/// The current thread's rest has ended with so many sockets ready: it runs what it brings about those.
+/// The current thread's rest has ended with so many sockets ready: it runs what it brings about those. With one or two no more than else: who floods one socket
+/// rests whenever that has no room.
 pub(crate) fn found_ready(sockets: usize) {
-    RUNS_LEFT.set(RUNS_LEFT.get().map(|_| sockets.saturating_mul(RUNS_FOR_SOCKET).saturating_add(PROGRAM_RUNS)));
+    RUNS_LEFT.set(RUNS_LEFT.get().map(|_| sockets.saturating_mul(RUNS_FOR_SOCKET).max(PROGRAM_RUNS)));
 }
 
 /// The current thread has got one more socket, which may be ready as well.
