@@ -288,6 +288,14 @@ fn pings_that_are_not_answered_exit_1_and_errors_2() {
     assert!(lines.contains("Destination Host Unreachable") && lines.contains("+1 errors, 100% packet loss"), "{lines}");
     assert_eq!(ping(&["-c", "1", "nowhere.lab.test"]).status.code(), Some(2));
     assert_eq!(ping(&["-c", "0", "lab.test"]).status.code(), Some(2));
+    for loss in ["100.1", "-1", "NaN", "some"] {
+        let refused = ping(&["-c", "1", &format!("--lab-loss={loss}"), "lab.test"]);
+        assert!(
+            refused.status.code() == Some(2) && text(&refused.stderr).contains("between 0 and 100"),
+            "{loss}: {}",
+            text(&refused.stderr)
+        );
+    }
     let too_long = ping(&["-M", "do", "-s", "3000", "-c", "1", "192.0.2.1"]);
     let lines = text(&too_long.stdout);
     assert_eq!(too_long.status.code(), Some(1), "{lines}");

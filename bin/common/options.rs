@@ -62,7 +62,7 @@ pub(crate) struct NetworkOptions {
 #[command(next_help_heading = "Lab")]
 pub(crate) struct LabImpairments {
     /// Percentage of packets that the lab's link loses
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, requires = "lab")]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent, requires = "lab")]
     pub(crate) lab_loss: f64,
     /// Milliseconds that each packet takes over the lab's link, each way
     #[arg(long, value_name = "MS", default_value_t = 0.0, requires = "lab")]
@@ -73,6 +73,10 @@ pub(crate) struct LabImpairments {
     /// Makes the lab's losses repeatable
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "lab")]
     pub(crate) lab_seed: u64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value| (0.0..=100.0).contains(value)).ok_or_else(|| "not a percentage between 0 and 100".into())
 }
 
 /// On or off.

@@ -130,7 +130,7 @@ fn lab_options(options: &NetworkOptions, observers: Vec<Arc<dyn Observer>>) -> R
     let wanted = &options.impairments;
     let delay = Duration::try_from_secs_f64(wanted.lab_delay / 1e3).map_err(|error| StartFailure(format!("--lab-delay: {error}")))?;
     let impairments = Impairments {
-        loss: wanted.lab_loss.clamp(0.0, 100.0) / 100.0,
+        loss: wanted.lab_loss / 100.0,
         delay,
         rate_bits_per_second: wanted.lab_rate.map(|megabits| (megabits.max(0.001) * 1e6) as u64),
         ..Impairments::default()
