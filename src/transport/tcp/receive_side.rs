@@ -525,4 +525,27 @@ mod tests {
         receive.note_timestamp(99, receive.next, days(25));
         assert_eq!(receive.recent_timestamp(), 99);
     }
+
+    #[test]
+    fn what_fills_a_gap_may_be_as_old_as_the_gap_for_half_a_gigabyte() {
+        let pool = crate::packet::Pool::default();
+        let mut receive = receiver(1_000, 0);
+        let arrives_beyond = |receive: &mut ReceiveSide| {
+            let late = crate::packet::Packet::from_bytes(&pool, &[7; 10]);
+            receive.reassembly.insert(receive.next + 500, &late, usize::MAX, &pool);
+        };
+        receive.note_timestamp(100, receive.next, Instant::ZERO);
+        arrives_beyond(&mut receive);
+        receive.note_timestamp(200, receive.next, Instant::ZERO);
+        let fills = |receive: &ReceiveSide, value, from| receive.fills_gap(value, receive.next + from, receive.next + from + 10);
+        assert!(receive.is_timestamp_old(100, Instant::ZERO) && fills(&receive, 100, 20) && !fills(&receive, 99, 20));
+        assert!(!fills(&receive, 100, 501), "it ends beyond the gaps");
+        for (numbers, floor) in [(OLDEST_GAP - 1, 100), (1, 300)] {
+            receive.advance(receive.next + numbers);
+            receive.advertise();
+            arrives_beyond(&mut receive);
+            receive.note_timestamp(300, receive.next, Instant::ZERO);
+            assert!(fills(&receive, floor, 20) && !fills(&receive, floor - 1, 20), "{floor}");
+        }
+    }
 }
