@@ -182,6 +182,8 @@ pub trait GuestWait: Send + Sync {
     fn wait(&self, timeout: Option<Duration>) -> io::Result<bool>;
     /// Ends the wait, or the next one.
     fn wake(&self);
+    /// Has the host's present wait last at most so long from now, if it is one that must not last ([`Wanted::at_most`]).
+    fn put_off(&self, at_most: Duration);
 }
 
 /// What ended a wait, besides frames.

@@ -184,6 +184,8 @@ struct EndState {
     /// A guest waits: the host is not told of frames.
     guest_waits: bool,
     guest_is_called: bool,
+    /// When the host's wait ends, if it must not last.
+    host_until: Option<std::time::Instant>,
 }
 
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use super::device_side::Writability;
 use super::health::{Health, Status};
 use super::inbox::Entry;
 use super::reception::Reception;
-use super::seat::{Grace, Reader, Seat};
+use super::seat::{Reader, Seat};
 use crate::device::{HostWait, LinkChange, Received, Stock, Wanted};
 use crate::transport::shared::Failure;
 use crate::{link, network, transport};
@@ -35,8 +35,8 @@ pub(crate) struct ReceiveThread {
     /// Where it waits apart from reading: then programs' threads may read as well.
     pub(crate) wait: Option<Box<dyn HostWait>>,
     pub(crate) seat: Arc<Seat>,
-    /// While frames are left to leaders.
-    pub(crate) grace: Option<Grace>,
+    /// For how long frames are left to leaders, if none reads any.
+    pub(crate) grace: Option<Duration>,
     pub(crate) entries: Entries,
     pub(crate) writability: Arc<Writability>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -88,15 +88,15 @@ impl ReceiveThread {
         };
         let grace = self.grace.take();
         let has_frames = limit > 0 && stock == Stock::Unknown;
-        let at_most = if has_frames { Some(Duration::ZERO) } else { grace.map(|grace| grace.length) };
+        let at_most = if has_frames { Some(Duration::ZERO) } else { grace };
         let (received, has_frames) = wait.wait(Wanted { frames: limit > 0 && grace.is_none(), writable: want_writable, at_most })?;
         // Who calls may have been woken for frames that it did not read, and of which nobody else is told.
         let is_called = received.woken || stock == Stock::Unknown;
-        self.grace = match grace {
-            _ if is_called => None,
-            Some(grace) => self.seat.prolong(grace),
-            None => self.seat.let_leader_go_first().filter(|_| has_frames),
-        };
+        if grace.is_some() {
+            self.seat.end_grace();
+        } else if has_frames && !is_called {
+            self.grace = self.seat.let_leader_go_first();
+        }
         if self.grace.is_none() && (is_called || has_frames || grace.is_some()) {
             self.read()?;
         }

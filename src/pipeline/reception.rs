@@ -12,7 +12,7 @@ use crate::counters::Counters;
 use crate::device::{FrameReceiver, Losses, Received, Stock};
 use crate::link;
 use crate::packet::{Guard, Packet, Pool};
-use crate::time::Clock;
+use crate::time::{Clock, Instant};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub(crate) struct Reception {
     pub(crate) batch_frames: usize,
     /// Frames so far.
     number: u64,
+    /// When some were read last.
+    read_at: Instant,
     /// Bytes that had been sent when it was read last.
     bytes_sent: u64,
     /// Between two readings empty, as is what becomes of it.
@@ -47,6 +49,8 @@ pub(crate) struct Reading {
     /// What was sent since the reading before.
     pub(crate) bytes_sent: usize,
     pub(crate) stock: Stock,
+    /// When frames were read last.
+    pub(crate) at: Instant,
 }
 
 impl Reading {
@@ -57,6 +61,7 @@ impl Reading {
             bytes: self.bytes + next.bytes,
             bytes_sent: self.bytes_sent + next.bytes_sent,
             stock: next.stock,
+            at: next.at,
         }
     }
 
@@ -88,6 +93,7 @@ impl Reception {
             counters,
             batch_frames,
             number: 0,
+            read_at: Instant::ZERO,
             bytes_sent: 0,
             batch: Vec::new(),
             frames: VecDeque::new(),
@@ -123,9 +129,10 @@ impl Reception {
         self.count_losses();
         let (frames, bytes) = (self.batch.len(), self.batch.iter().map(Packet::len).sum());
         if frames == 0 {
-            return Reading { frames, bytes, bytes_sent: 0, stock };
+            return Reading { frames, bytes, bytes_sent: 0, stock, at: self.read_at };
         }
         let now = self.clock.now();
+        self.read_at = now;
         let counters = &self.counters.device;
         let sent_before = std::mem::replace(&mut self.bytes_sent, counters.bytes_sent.get());
         let bytes_sent = usize::try_from(self.bytes_sent.wrapping_sub(sent_before)).unwrap_or(usize::MAX);
@@ -141,7 +148,7 @@ impl Reception {
             self.frames.push_back(link::Message::Frame(packet));
         }
         self.link.put(&mut self.frames, &mut |reason, _| self.counters.dropped(reason).increment());
-        Reading { frames, bytes, bytes_sent, stock }
+        Reading { frames, bytes, bytes_sent, stock, at: now }
     }
 
     fn count_losses(&mut self) {

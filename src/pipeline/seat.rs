@@ -21,9 +21,11 @@ use super::trouble::{Trouble, guarded};
 use crate::counters::Counters;
 use crate::device::{GuestWait, Stock, Waker};
 use crate::link;
+use crate::time::Instant;
 use crate::transport::shared::{Readiness, Watcher};
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,8 +33,9 @@ use std::time::Duration;
 const FRAMES: usize = 32;
 /// Of these so many at once: room that is prepared for frames that are not there is for nothing.
 const FRAMES_AT_ONCE: usize = 8;
-/// So long frames are left to a leader that is at work, and is expected back: at first, and at most, if it has come back often and nobody else would lead.
-const GRACE: [Duration; 2] = [Duration::from_micros(300), Duration::from_micros(4_800)];
+/// So long after their last reading frames are left to leaders that are at work, and are expected back: at first, and if they have come back often and nobody
+/// else would lead.
+const GRACE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(4)];
 /// Readings of leaders within a grace that are often.
 const OFTEN: u32 = 4;
 /// So many bytes, read at once or sent since the reading before, are more than an exchange of small messages brings: one thread had better read, and another
@@ -60,8 +63,8 @@ pub struct Seat {
     is_off: AtomicBool,
     /// Whether a leader has read last.
     is_used: AtomicBool,
-    /// How often leaders have read.
-    readings: AtomicU32,
+    /// Whether the receive thread leaves frames to leaders.
+    is_let_go_first: AtomicBool,
     /// Whether somebody has found the seat taken.
     is_wanted: AtomicBool,
     is_closed: AtomicBool,
@@ -97,14 +100,16 @@ pub(crate) struct Chair {
     pub(crate) quota: usize,
     pub(crate) counters: Arc<Counters>,
     pub(crate) trouble: Arc<Trouble>,
+    pub(crate) grace: Grace,
 }
 
-/// A time for which the receive thread leaves frames to leaders.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// A time for which the receive thread leaves frames to leaders: it ends when none has read for a while.
+#[derive(Default)]
 pub(crate) struct Grace {
-    pub(crate) length: Duration,
-    /// How often leaders had read when it began.
-    readings: u32,
+    /// How often leaders have read in it.
+    readings: Cell<u32>,
+    /// When it was made longer.
+    renewed: Cell<Option<Instant>>,
 }
 
 /// A thread in the seat.
@@ -166,34 +171,27 @@ impl Seat {
         drop(self.chair.lock().take());
     }
 
-    /// Lets a leader go first that is at work with what it has read, and about to sit down again; `None` if none is expected. Else two threads would run the layers
-    /// by turns, and take them out of each other's hands. (Measured: a server on one thread then opens and closes two thirds of the connections.) Who has left for
-    /// longer is waited for in vain once, and then the course leads elsewhere.
-    pub(crate) fn let_leader_go_first(&self) -> Option<Grace> {
-        let readings = self.readings.load(Ordering::Relaxed);
-        self.is_used.load(Ordering::Relaxed).then_some(Grace { length: GRACE[0], readings })
+    /// Lets a leader go first that is at work with what it has read, and about to sit down again, and says for how long; `None` if none is expected. Else two threads
+    /// would run the layers by turns, and take them out of each other's hands. (Measured: a server on one thread then opens and closes two thirds of the
+    /// connections.) It is the leaders that put the end off while they read, so that the receive thread does not take the processor from those who share it. Who has
+    /// left for longer is waited for in vain once, and then the course leads elsewhere.
+    pub(crate) fn let_leader_go_first(&self) -> Option<Duration> {
+        let is_used = self.is_used.load(Ordering::Relaxed);
+        self.is_let_go_first.store(is_used, Ordering::Relaxed);
+        is_used.then_some(GRACE[0])
     }
 
-    /// Whether a leader has read within `grace`: then another one follows, longer if it was often, so that the receive thread takes the processor seldom from those
-    /// who share it. (Measured on one processor, where the peer answers before a leader that has sent the question sits down: without this, it is woken
-    /// for a round trip of twelve, which then takes twice its time.)
-    pub(crate) fn prolong(&self, grace: Grace) -> Option<Grace> {
-        let readings = self.readings.load(Ordering::Relaxed);
-        let count = readings.wrapping_sub(grace.readings);
-        let is_longer = count >= OFTEN && !self.is_wanted.swap(false, Ordering::Relaxed);
-        let length = if is_longer { (2 * grace.length).min(GRACE[1]) } else { GRACE[0] };
-        (count > 0).then_some(Grace { length, readings })
+    /// The time for which leaders were let go first is over.
+    pub(crate) fn end_grace(&self) {
+        self.is_let_go_first.store(false, Ordering::Relaxed);
     }
 
     /// What a reading brought, and whose it was.
     pub(crate) fn note(&self, reading: &Reading, reader: Reader) {
-        if reader == Reader::Leader {
-            self.readings.fetch_add(1, Ordering::Relaxed);
-        }
         let mut course = self.course.lock();
         course.note(reading, reader);
         self.is_off.store(course.detour > 0, Ordering::Relaxed);
-        self.is_used.store(course.in_a_row > 0, Ordering::Relaxed);
+        self.is_used.store(course.is_led(), Ordering::Relaxed);
     }
 }
 
@@ -215,6 +213,11 @@ impl Course {
             Reader::ReceiveThread if self.in_a_row >= WORTH_IT => self.in_a_row = 0,
             Reader::ReceiveThread => self.leave(),
         }
+    }
+
+    /// Whether leaders read. Who sat down before the course led elsewhere, and reads once more, will not come back.
+    fn is_led(&self) -> bool {
+        self.detour == 0 && self.in_a_row > 0
     }
 
     /// Leaves reading to the receive thread, for twice as long as the last time.
@@ -260,6 +263,17 @@ impl Leader<'_> {
         next
     }
 
+    /// Has the receive thread wait for leaders a while longer, or not at all if that would be in vain.
+    fn put_off_end_of_grace(&self, chair: &Chair, reading: &Reading) {
+        if !self.seat.is_let_go_first.load(Ordering::Relaxed) {
+            chair.grace.end();
+        } else if !self.seat.is_used.load(Ordering::Relaxed) {
+            chair.waker.wake();
+        } else if let Some(length) = chair.grace.renew(reading.at, &self.seat.is_wanted) {
+            self.guest.put_off(length);
+        }
+    }
+
     fn receive_on(&self, chair: &Chair) -> Next {
         let Some(reading) = chair.read() else {
             chair.waker.wake();
@@ -268,12 +282,34 @@ impl Leader<'_> {
         chair.counters.pipeline.receptions_by_programs.increment();
         let woken = combining::as_receiver(chair.quota, || reading.ring(&chair.link));
         self.seat.note(&reading, Reader::Leader);
+        self.put_off_end_of_grace(chair, &reading);
         if reading.stock == Stock::Unknown {
             chair.waker.wake();
             return Next::StandUp;
         }
         let is_for_others = woken > 0 && self.seat.leader.load(Ordering::SeqCst) == AWAKE;
         if is_for_others { Next::StandUp } else { self.next() }
+    }
+}
+
+impl Grace {
+    /// A leader has read: by how much the end is to be put off, once half of that is over.
+    fn renew(&self, now: Instant, is_wanted: &AtomicBool) -> Option<Duration> {
+        self.readings.set(self.readings.get().saturating_add(1));
+        let is_longer = self.readings.get() >= OFTEN && !is_wanted.swap(false, Ordering::Relaxed);
+        let [short, long] = GRACE;
+        let length = if is_longer { long } else { short };
+        let is_due = self.renewed.get().is_none_or(|renewed| now.since(renewed) >= length / 2);
+        is_due.then(|| {
+            self.renewed.set(Some(now));
+            length
+        })
+    }
+
+    /// It is over.
+    fn end(&self) {
+        self.readings.set(0);
+        self.renewed.set(None);
     }
 }
 

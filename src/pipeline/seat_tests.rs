@@ -98,7 +98,7 @@ fn so_is_what_acknowledges_bulk() {
 /// What of so many readings leaders may have, if the receive thread reads after each `run` of theirs.
 fn led(run: u32, readings: u32) -> u32 {
     let seat = FakeStack::new(1).seat;
-    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
+    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     let mut led = 0;
     for _ in 0..readings {
         for _ in 0..run {
@@ -122,7 +122,7 @@ fn leading_goes_on_while_it_is_worth_it_and_is_tried_ever_more_rarely_where_it_i
 #[test]
 fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
     let stack = FakeStack::new(1);
-    let reading = |frames| Reading { frames, bytes: 60 * frames, bytes_sent: 0, stock: Stock::Empty };
+    let reading = |frames| Reading { frames, bytes: 60 * frames, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     for _ in 0..100 {
         drop(take(&stack));
         stack.seat.note(&reading(1), Reader::Leader);
@@ -136,42 +136,77 @@ fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
 #[test]
 fn frames_are_left_for_a_while_to_a_leader_that_is_at_work() {
     let seat = FakeStack::new(1).seat;
-    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
-    assert!(seat.let_leader_go_first().is_none(), "nobody is expected");
+    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
+    assert_eq!(seat.let_leader_go_first(), None, "nobody is expected");
     seat.note(&reading, Reader::Leader);
-    let first = seat.let_leader_go_first().expect("it is at work");
-    seat.note(&reading, Reader::Leader);
-    let second = seat.prolong(first).expect("it has come back");
-    assert_eq!([first, second].map(|grace| grace.length), [GRACE[0]; 2]);
-    assert!(seat.prolong(second).is_none(), "it has not");
+    assert_eq!(seat.let_leader_go_first(), Some(GRACE[0]), "it is at work");
     seat.note(&reading, Reader::ReceiveThread);
-    assert!(seat.let_leader_go_first().is_none(), "and is not expected any more");
+    assert_eq!(seat.let_leader_go_first(), None, "and is not expected any more");
 }
 
 #[test]
-fn a_leader_that_reads_often_is_left_alone_for_longer_while_nobody_else_would_lead() {
-    let stack = FakeStack::new(1);
-    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
-    let often = || (0..OFTEN).for_each(|_| stack.seat.note(&reading, Reader::Leader));
-    often();
-    let mut grace = stack.seat.let_leader_go_first().unwrap();
-    for _ in 0..10 {
-        often();
-        grace = stack.seat.prolong(grace).unwrap();
-    }
-    assert_eq!(grace.length, GRACE[1]);
+fn who_reads_once_more_after_the_course_has_changed_is_not_waited_for() {
+    let stack = FakeStack::new(64);
+    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     let leader = take(&stack);
-    assert!(stack.seat.take().is_none());
-    drop(leader);
-    often();
-    assert_eq!(stack.seat.prolong(grace).unwrap().length, GRACE[0]);
+    stack.seat.note(&reading, Reader::ReceiveThread);
+    stack.device.arrive(b"frame");
+    assert_eq!(leader.wait(None), Next::Look);
+    assert_eq!(stack.seat.let_leader_go_first(), None);
+}
+
+#[test]
+fn a_leader_that_meets_bulk_has_the_receive_thread_wait_no_longer() {
+    let stack = FakeStack::new(64);
+    lead(&stack);
+    assert!(stack.seat.let_leader_go_first().is_some());
+    stack.device.arrive(&[0; MUCH]);
+    assert_eq!(take(&stack).wait(None), Next::Look);
+    assert!(stack.device.take_host_call());
+}
+
+/// Lets a leader receive a frame.
+fn lead(stack: &FakeStack) {
+    stack.device.arrive(b"frame");
+    assert_eq!(take(stack).wait(None), Next::Look);
+}
+
+#[test]
+fn who_is_let_go_first_puts_the_end_of_that_off() {
+    let stack = FakeStack::new(64);
+    lead(&stack);
+    assert!(stack.device.take_put_off().is_empty(), "nobody lets it");
+    assert_eq!(stack.seat.let_leader_go_first(), Some(GRACE[0]));
+    lead(&stack);
+    assert_eq!(stack.device.take_put_off(), GRACE[..1]);
+    stack.seat.end_grace();
+    lead(&stack);
+    assert!(stack.device.take_put_off().is_empty(), "nobody lets it any more");
+}
+
+#[test]
+fn the_end_is_put_off_once_half_the_time_is_over_and_by_more_for_those_who_read_often_while_nobody_else_would_lead() {
+    let (grace, is_wanted) = (Grace::default(), AtomicBool::new(false));
+    let start = Instant::ZERO;
+    let [short, long] = GRACE;
+    let renew = |after| grace.renew(start + after, &is_wanted);
+    assert_eq!(renew(Duration::ZERO), Some(short));
+    assert_eq!(renew(short / 4), None);
+    assert_eq!(renew(short / 2), Some(short));
+    assert_eq!(renew(short), None, "often: half of the longer time is not over");
+    assert_eq!(renew(short / 2 + long / 2), Some(long));
+    is_wanted.store(true, Ordering::Relaxed);
+    assert_eq!(renew(2 * long), Some(short));
+    assert_eq!(renew(3 * long), Some(long), "nobody was there since");
+    grace.end();
+    assert_eq!(grace.renew(start + 3 * long, &is_wanted), Some(short), "a new one");
 }
 
 #[test]
 fn what_was_a_flood_is_led_again_when_it_is_over() {
     let stack = FakeStack::new(1);
-    let flood = Reading { frames: 32, bytes: 1920, bytes_sent: 0, stock: Stock::Unknown };
-    let calm = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty };
+    let flood = Reading { frames: 32, bytes: 1920, bytes_sent: 0, stock: Stock::Unknown, at: Instant::ZERO };
+    let calm = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     (0..1_000).for_each(|_| stack.seat.note(&flood, Reader::ReceiveThread));
     let [_, most] = DETOURS;
     for _ in 0..most {

@@ -4,7 +4,7 @@ use super::clock::RealClock;
 use super::credits::Credits;
 use super::inbox::{Arrival, Entry, Inbox, inbox};
 use super::reception::Reception;
-use super::seat::{Chair, Seat};
+use super::seat::{Chair, Grace, Seat};
 use super::trouble::Trouble;
 use super::{Health, Status};
 use crate::counters::Counters;
@@ -50,9 +50,15 @@ struct Inside {
     guest_wakes: u64,
     fault: Fault,
     link: Option<crate::device::LinkChange>,
+    put_off: Vec<Duration>,
 }
 
 impl FakeDevice {
+    /// By how much the end of the host's wait was put off, since this was asked last.
+    pub(crate) fn take_put_off(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.inside.lock().put_off)
+    }
+
     /// A frame comes.
     pub(crate) fn arrive(&self, frame: &[u8]) {
         let mut inside = self.inside.lock();
@@ -137,6 +143,10 @@ impl GuestWait for FakeDevice {
         self.inside.lock().guest_is_called = true;
         self.changed.notify_all();
     }
+
+    fn put_off(&self, at_most: Duration) {
+        self.inside.lock().put_off.push(at_most);
+    }
 }
 
 /// The receive thread's wait.
@@ -205,6 +215,7 @@ impl FakeStack {
         let reception = Reception::new(receiver, Pool::default(), credits, link.clone(), RealClock::start(), Arc::clone(&counters), 32);
         let reception = Arc::new(Mutex::new(reception));
         let chair = Chair {
+            grace: Grace::default(),
             reception: reception.clone(),
             link: link.clone(),
             waker: device.clone(),

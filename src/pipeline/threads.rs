@@ -16,7 +16,7 @@ use super::marks::{DirtyList, DirtyReader};
 use super::messages::{Message, Stage};
 use super::receive_thread::{Entries, ReceiveThread};
 use super::reception::Reception;
-use super::seat::{Chair, Seat};
+use super::seat::{Chair, Grace, Seat};
 use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
@@ -235,6 +235,7 @@ impl Pipeline {
         let mut parts = reception.lock();
         let Waits { host, guest } = parts.receiver.part()?;
         let chair = Chair {
+            grace: Grace::default(),
             reception: reception.clone(),
             link: self.entries.link.clone(),
             waker,

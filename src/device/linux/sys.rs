@@ -115,8 +115,7 @@ pub(super) fn poll_entry(descriptor: BorrowedFd<'_>, events: i16) -> Poll {
 
 /// Waits until something happens on one of the descriptors, at most for `timeout`. An interruption by a signal ends the wait.
 pub(super) fn poll(entries: &mut [Poll], timeout: Option<Duration>) -> io::Result<()> {
-    let seconds = |timeout: Duration| libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
-    let timeout = timeout.map(|timeout| libc::timespec { tv_sec: seconds(timeout), tv_nsec: timeout.subsec_nanos() as _ });
+    let timeout = timeout.map(timespec);
     let pointer = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: pointer and count describe `entries`; `pointer` is null or points to `timeout`, which outlives the call, and the kernel writes to neither it nor a mask.
     match check(unsafe { libc::ppoll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, pointer, std::ptr::null()) }) {
@@ -125,27 +124,28 @@ pub(super) fn poll(entries: &mut [Poll], timeout: Option<Duration>) -> io::Resul
     }
 }
 
-/// While this lives, the timeouts of the thread that made it may be late: prctl(2), `PR_SET_TIMERSLACK`.
-pub(super) struct TimerSlack(());
-
-impl TimerSlack {
-    /// Late by so much.
-    pub(super) fn of(slack: Duration) -> TimerSlack {
-        set_timer_slack(libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX).max(1));
-        TimerSlack(())
-    }
+/// A timer, readable when its time is over (timerfd_create(2)).
+pub(super) fn timer() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let descriptor = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-impl Drop for TimerSlack {
-    fn drop(&mut self) {
-        // The thread's usual one.
-        set_timer_slack(0);
-    }
+/// Sets the timer anew: so long from now.
+pub(super) fn set_timer(timer: &OwnedFd, time: Duration) -> io::Result<()> {
+    // Zero would stop it.
+    let time = timespec(time.max(Duration::from_nanos(1)));
+    let setting = libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: time };
+    // SAFETY: the kernel reads `setting`, and writes no old one to a null pointer.
+    check(unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const setting, std::ptr::null_mut()) }).map(drop)
 }
 
-fn set_timer_slack(nanos: libc::c_ulong) {
-    // SAFETY: no memory is passed. It cannot fail, and nothing depends on it.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) };
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos() as _,
+    }
 }
 
 /// An epoll descriptor.

@@ -47,6 +47,8 @@ pub(super) struct Waiter {
     on_failure: OnFailure,
     /// What stands for the device's frames, where a guest comes first.
     behind_guest: Option<OwnedFd>,
+    /// Ends a wait that must not last, unless the guest has put that off.
+    timer: Option<Arc<OwnedFd>>,
 }
 
 /// What an error of the device's descriptor means.
@@ -87,6 +89,7 @@ impl Waiter {
             loss: Arc::default(),
             on_failure,
             behind_guest: None,
+            timer: None,
         };
         // What happened before the monitor listened.
         waiter.look_again();
@@ -114,6 +117,7 @@ impl Waiter {
         let behind_guest = behind_guest(device).ok()?;
         let mut waiter = waiter.take()?;
         waiter.behind_guest = Some(behind_guest);
+        waiter.timer = Some(guest.timer.clone());
         Some(Waits { host: Box::new(Host { waiter, device: device.clone() }), guest: Arc::new(guest) })
     }
 
@@ -133,7 +137,12 @@ impl Waiter {
             events |= libc::POLLOUT;
         }
         let has_news = (!self.news.is_empty()).then_some(Duration::ZERO);
-        let timeout = [has_news, congested.then_some(CONGESTION_PAUSE), wanted.at_most].into_iter().flatten().min();
+        let timer = self.timer.as_ref().filter(|_| wanted.at_most.is_some_and(|at_most| !at_most.is_zero()));
+        let at_most = if timer.is_some() { None } else { wanted.at_most };
+        let timeout = [has_news, congested.then_some(CONGESTION_PAUSE), at_most].into_iter().flatten().min();
+        if let Some((timer, at_most)) = timer.zip(wanted.at_most) {
+            sys::set_timer(timer, at_most)?;
+        }
         let waker = self.waker.0.as_fd();
         let (polled, events) = if self.is_gone { (waker, 0) } else { (device, events) };
         let behind_guest = self.behind_guest.as_ref().filter(|_| wanted.frames && !self.is_gone);
@@ -141,11 +150,11 @@ impl Waiter {
             sys::poll_entry(polled, events),
             sys::poll_entry(waker, libc::POLLIN),
             sys::poll_entry(self.monitor.as_ref().map_or(waker, Monitor::descriptor), libc::POLLIN),
-            sys::poll_entry(behind_guest.map_or(waker, AsFd::as_fd), libc::POLLIN),
+            sys::poll_entry(behind_guest.map_or(waker, AsFd::as_fd), if behind_guest.is_some() { libc::POLLIN } else { 0 }),
+            sys::poll_entry(timer.map_or(waker, AsFd::as_fd), if timer.is_some() { libc::POLLIN } else { 0 }),
         ];
-        let count = if behind_guest.is_some() { entries.len() } else { entries.len() - 1 };
-        sys::poll(entries.get_mut(..count).unwrap_or_default(), timeout)?;
-        let [revents, waker, monitor, frames] = entries.map(|entry| entry.revents);
+        sys::poll(&mut entries, timeout)?;
+        let [revents, waker, monitor, frames, _] = entries.map(|entry| entry.revents);
         let woken = waker & libc::POLLIN != 0;
         if woken {
             self.waker.0.clear();
@@ -202,9 +211,6 @@ impl Waiter {
     }
 }
 
-/// How late the end of a bounded wait may be: as much as a tick of the kernel's clock, which then ends it beside its other work. (An interrupt of its own costs whoever is
-/// at work some twenty microseconds on a virtual machine.)
-const SLACK: Duration = Duration::from_millis(4);
 /// What the guest's descriptor tells: there are frames; it was called.
 const FRAMES: u64 = 0;
 const CALL: u64 = 1;
@@ -217,7 +223,6 @@ struct Host {
 
 impl HostWait for Host {
     fn wait(&mut self, wanted: Wanted) -> io::Result<(Received, bool)> {
-        let _slack = wanted.at_most.filter(|at_most| !at_most.is_zero()).map(|_| sys::TimerSlack::of(SLACK));
         self.waiter.wait(self.device.as_fd(), wanted)
     }
 }
@@ -226,11 +231,13 @@ impl HostWait for Host {
 struct Guest {
     epoll: OwnedFd,
     event: EventDescriptor,
+    /// Ends the host's wait.
+    timer: Arc<OwnedFd>,
 }
 
 impl Guest {
     fn new(device: &OwnedFd) -> io::Result<Guest> {
-        let guest = Guest { epoll: sys::epoll()?, event: EventDescriptor::new()? };
+        let guest = Guest { epoll: sys::epoll()?, event: EventDescriptor::new()?, timer: Arc::new(sys::timer()?) };
         sys::epoll_add(&guest.epoll, &guest.event, libc::EPOLLIN | libc::EPOLLET, CALL)?;
         sys::epoll_add(&guest.epoll, device, libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE, FRAMES)?;
         Ok(guest)
@@ -257,5 +264,34 @@ impl GuestWait for Guest {
 
     fn wake(&self) {
         self.event.signal();
+    }
+
+    fn put_off(&self, at_most: Duration) {
+        // Refused it ends when it would have.
+        let _ = sys::set_timer(&self.timer, at_most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_sets_how_long_the_host_waits() {
+        let device = Arc::new(sys::eventfd().unwrap());
+        let mut waiter = Some(Waiter::new(None, None, OnFailure::Gone).unwrap());
+        let Waits { mut host, guest } = Waiter::part(&mut waiter, &device).unwrap();
+        let nothing = |at_most| Wanted { at_most: Some(at_most), ..Wanted::default() };
+        for at_most in [Duration::ZERO, Duration::from_millis(1)] {
+            assert_eq!(host.wait(nothing(at_most)).unwrap(), (Received::default(), false));
+        }
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| host.wait(nothing(Duration::from_secs(3_600))).unwrap());
+            while !waiting.is_finished() {
+                guest.put_off(Duration::ZERO);
+                std::thread::yield_now();
+            }
+            assert_eq!(waiting.join().unwrap(), (Received::default(), false));
+        });
     }
 }

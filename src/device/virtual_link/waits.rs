@@ -15,9 +15,10 @@ pub(super) struct Host(pub(super) End);
 impl HostWait for Host {
     fn wait(&mut self, wanted: Wanted) -> io::Result<(Received, bool)> {
         let Host(end) = self;
-        let deadline = deadline(wanted.at_most);
         let mut state = end.cable.state.lock();
+        end.set_host_until(&mut state, deadline(wanted.at_most));
         loop {
+            let deadline = end.host_until(&state);
             let next = if wanted.frames && !end.guest_waits(&state) { end.next_delivery(&state) } else { None };
             let is_readable = next.is_some_and(|next| next <= end.cable.now());
             let received = end.take_events(&mut state, wanted.writable);
@@ -50,6 +51,20 @@ impl GuestWait for End {
         }
         self.cable.guests.notify(self.index);
     }
+
+    /// That it waits for longer the host finds out when the time that it knows of is over.
+    fn put_off(&self, at_most: Duration) {
+        let until = deadline(Some(at_most));
+        let mut state = self.cable.state.lock();
+        let before = self.host_until(&state);
+        if before.is_some() {
+            self.set_host_until(&mut state, until);
+        }
+        drop(state);
+        if until < before {
+            self.cable.hosts.notify(self.index);
+        }
+    }
 }
 
 /// So far from now.
@@ -81,6 +96,16 @@ impl End {
 
     pub(super) fn guest_waits(&self, state: &CableState) -> bool {
         state.ends.get(self.index).is_some_and(|end| end.guest_waits)
+    }
+
+    fn host_until(&self, state: &CableState) -> Option<std::time::Instant> {
+        state.ends.get(self.index).and_then(|end| end.host_until)
+    }
+
+    fn set_host_until(&self, state: &mut CableState, until: Option<std::time::Instant>) {
+        if let Some(end) = self.state(state) {
+            end.host_until = until;
+        }
     }
 
     fn set_guest_waits(&self, state: &mut CableState, waits: bool) {
@@ -211,5 +236,22 @@ mod tests {
         let waiting = std::thread::spawn(move || guest.wait(None).unwrap());
         waits.guest.wake();
         assert!(!waiting.join().unwrap());
+    }
+
+    #[test]
+    fn a_guest_sets_how_long_the_host_waits() {
+        let (_a, _b, end, Waits { mut host, guest }) = open(Duration::ZERO);
+        guest.put_off(Duration::ZERO);
+        assert_eq!(end.host_until(&end.cable.state.lock()), None, "it does not wait");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| host.wait(Wanted { at_most: FRAMES.at_most, ..Wanted::default() }).unwrap());
+            while end.host_until(&end.cable.state.lock()).is_none() {
+                std::thread::yield_now();
+            }
+            guest.put_off(Duration::from_secs(3_600));
+            assert!(end.host_until(&end.cable.state.lock()) > deadline(FRAMES.at_most));
+            guest.put_off(Duration::ZERO);
+            assert_eq!(waiting.join().unwrap(), (Received::default(), false));
+        });
     }
 }
