@@ -450,6 +450,6 @@ fn nobody_wakes_without_a_reason() {
         assert!(line.send(Test::Up { from: 0, number }));
         line.wait_for(number + 1);
     }
-    // The layers' threads began with one look; no message woke one, since each was brought to its end by its sender.
-    assert_eq!(line.counters.pipeline.link_wakeups.get(), 0);
+    // No message woke a thread, since each was brought to its end by its sender; unless that came while the thread was still at its first look.
+    assert!(line.counters.pipeline.link_wakeups.get() <= LAYERS as u64);
 }
