@@ -137,21 +137,25 @@ impl Waiter {
             events |= libc::POLLOUT;
         }
         let has_news = (!self.news.is_empty()).then_some(Duration::ZERO);
-        let timer = self.timer.as_ref().filter(|_| wanted.at_most.is_some_and(|at_most| !at_most.is_zero()));
-        let at_most = if timer.is_some() { None } else { wanted.at_most };
+        let (timer, at_most) = match (&self.timer, wanted.at_most) {
+            (Some(timer), Some(at_most)) if !at_most.is_zero() => {
+                sys::set_timer(timer, at_most)?;
+                (Some(timer), None)
+            }
+            (_, at_most) => (None, at_most),
+        };
         let timeout = [has_news, congested.then_some(CONGESTION_PAUSE), at_most].into_iter().flatten().min();
-        if let Some((timer, at_most)) = timer.zip(wanted.at_most) {
-            sys::set_timer(timer, at_most)?;
-        }
         let waker = self.waker.0.as_fd();
         let (polled, events) = if self.is_gone { (waker, 0) } else { (device, events) };
         let behind_guest = self.behind_guest.as_ref().filter(|_| wanted.frames && !self.is_gone);
+        let nothing = sys::poll_entry(waker, 0);
+        let readable = |descriptor: &OwnedFd| sys::poll_entry(descriptor.as_fd(), libc::POLLIN);
         let mut entries = [
             sys::poll_entry(polled, events),
             sys::poll_entry(waker, libc::POLLIN),
             sys::poll_entry(self.monitor.as_ref().map_or(waker, Monitor::descriptor), libc::POLLIN),
-            sys::poll_entry(behind_guest.map_or(waker, AsFd::as_fd), if behind_guest.is_some() { libc::POLLIN } else { 0 }),
-            sys::poll_entry(timer.map_or(waker, AsFd::as_fd), if timer.is_some() { libc::POLLIN } else { 0 }),
+            behind_guest.map_or(nothing, readable),
+            timer.map_or(nothing, |timer| readable(timer)),
         ];
         sys::poll(&mut entries, timeout)?;
         let [revents, waker, monitor, frames, _] = entries.map(|entry| entry.revents);
