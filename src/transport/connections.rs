@@ -279,7 +279,12 @@ impl Connections {
     ) {
         let Some(connection) = self.awake(key, environment) else { return };
         let remote = connection.remote().ip();
-        act(connection, &mut environment.context(now, remote, out));
+        let mut cx = environment.context(now, remote, out);
+        act(connection, &mut cx);
+        if connection.is_closed() {
+            // It leaves the table now, and may have been closed before this visit, by a segment of the same batch, whose end would tell the program.
+            connection.end_batch(&mut cx);
+        }
         self.settle(key, now);
     }
 

@@ -126,6 +126,12 @@ impl Bench {
 
     /// A segment arrives, and the batch ends.
     pub(super) fn arrive_segment(&mut self, source: &str, destination: &str, header: TcpHeader, payload: &[u8]) {
+        self.take_segment(source, destination, header, payload);
+        self.settle();
+    }
+
+    /// A segment arrives, and more may in the same batch.
+    pub(super) fn take_segment(&mut self, source: &str, destination: &str, header: TcpHeader, payload: &[u8]) {
         let (source, destination): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
         let header = TcpHeader { source_port: source.port(), destination_port: destination.port(), window: 65_000, ..header };
         let mut bytes = vec![0; header.header_length()];
@@ -134,7 +140,6 @@ impl Bench {
         let (source, destination) = (source.ip().to_string(), destination.ip().to_string());
         let delivery = self.delivery(&source, &destination, Protocol::TCP, bytes, TcpHeader::CHECKSUM_OFFSET);
         self.handle(Message::Received(delivery));
-        self.settle();
     }
 
     /// A packet for us, with the checksum that `protocol` wants at `offset`.

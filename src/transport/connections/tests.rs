@@ -3,13 +3,14 @@ mod rest;
 
 use super::*;
 use crate::config::{Config, SynCookies, TcpConfig};
+use crate::layer::Layer;
 use crate::link::Cast;
 use crate::network::DeliveryError;
 use crate::network::topology::Topology;
 use crate::time::Duration;
 use crate::transport::Message;
 use crate::transport::ports::{PortGuard, PortLease};
-use crate::transport::shared::{ListenerShared, Phase, SocketOptions};
+use crate::transport::shared::{ListenerShared, Phase, Socket, SocketOptions};
 use crate::transport::testing::{Bench, ip, topology};
 use crate::wire::{Protocol, SequenceNumber, TcpFlags, TcpOptions};
 use std::collections::BTreeSet;
@@ -86,6 +87,17 @@ impl Bench {
     fn enter(&mut self, from: &str, to: &str) {
         let answer = self.knock(from, to).unwrap();
         self.complete(from, to, answer);
+    }
+
+    /// The program writes so many bytes, which leave as far as they may.
+    fn write(&mut self, shared: &TcpShared, bytes: usize) {
+        let slice = self.pool.copy_from(0, &vec![7; bytes]);
+        let mut state = shared.state.lock();
+        state.unacknowledged += slice.len();
+        state.to_send.push_back(slice);
+        drop(state);
+        shared.mark(Mark::Send);
+        self.settle();
     }
 
     fn count(&self) -> usize {
@@ -436,13 +448,7 @@ fn a_path_mtu_concerns_every_connection_to_the_destination() {
     let mut bench = Bench::new(&Config::default());
     let open: Vec<_> = ["192.0.2.9:80", "192.0.2.9:81", "192.0.2.8:80"].map(|remote| bench.established("0.0.0.0:0", remote)).into();
     bench.handle(Message::PathMtu { destination: ip("192.0.2.9"), mtu: 900 });
-    for shared in &open {
-        let slice = bench.pool.copy_from(0, &[7; 5_000]);
-        shared.state.lock().unacknowledged += slice.len();
-        shared.state.lock().to_send.push_back(slice);
-        shared.mark(Mark::Send);
-    }
-    bench.settle();
+    open.iter().for_each(|shared| bench.write(shared, 5_000));
     let mut sizes: Vec<_> =
         bench.sent().iter().map(|sent| (sent.destination, sent.packet.offload.segmentation.map(|cut| cut.size))).collect();
     sizes.dedup();
@@ -479,6 +485,45 @@ fn aborting_everything_resets_and_failing_everything_is_silent() {
         let sent = bench.segments();
         assert_eq!((sent.len(), failure(&shared), bench.count()), (resets, Some(expected), 0));
         assert!(bench.transport.is_quiet());
+    }
+}
+
+/// The program of a connection that a segment closed is told as the batch ends. What else concerns it until then must not take it out of the table untold.
+#[test]
+fn who_was_reset_hears_of_it_whatever_comes_in_the_same_batch() {
+    type Event = fn(&mut Bench);
+    let in_one_batch: [(&str, Event); 7] = [
+        ("nothing", |_| {}),
+        ("a timer that is due", |bench| bench.transport.run_timers(bench.now, &mut bench.out)),
+        ("room", |bench| bench.handle(Message::Marked(Socket::DeviceRoom))),
+        ("a path MTU", |bench| bench.handle(Message::PathMtu { destination: ip("192.0.2.9"), mtu: 900 })),
+        ("another address", |bench| bench.handle(Message::Topology(Arc::new(topology(&["198.51.100.1/24"]))))),
+        ("a shutdown", |bench| bench.handle(Message::CloseAll)),
+        ("its end", |bench| bench.handle(Message::AbortAll)),
+    ];
+    for (what, happens) in in_one_batch {
+        for (is_closing, expected) in [(false, Some(Failure::Reset)), (true, None)] {
+            let mut bench = Bench::new(&Config::default());
+            let shared = bench.established("0.0.0.0:0", "192.0.2.9:80");
+            let (local, remote) = ends_of(&shared);
+            bench.write(&shared, 5_000);
+            let [(data, _), ..] = bench.segments()[..] else { panic!("nothing left") };
+            if is_closing {
+                // In LAST-ACK a reset is no failure (RFC 9293 §3.10.7.4).
+                bench.arrive_segment(&remote, &local, header(TcpFlags::FIN | ACK, 1_001, data.sequence), b"");
+                shared.state.lock().write_closed = true;
+                shared.mark(Mark::CloseWrite);
+                bench.settle();
+            }
+            bench.out.wakes.drain(..).for_each(|waiting| assert!(!waiting.notify()));
+            bench.now = bench.deadline().expect("a retransmission timer");
+            let sequence = 1_001 + u32::from(is_closing);
+            bench.take_segment(&remote, &local, header(TcpFlags::RST, sequence, SequenceNumber(0)), b"");
+            happens(&mut bench);
+            bench.settle();
+            assert_eq!((failure(&shared), shared.state.lock().phase), (expected, Phase::Closed), "{what}, closing: {is_closing}");
+            assert_eq!((bench.out.wakes.len(), bench.count()), (1, 0), "{what}, closing: {is_closing}");
+        }
     }
 }
 
