@@ -38,9 +38,9 @@ const FRAMES_AT_ONCE: usize = 8;
 const GRACE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(4)];
 /// Readings of leaders within a grace that are often.
 const OFTEN: u32 = 4;
-/// So many bytes, read at once or sent since the reading before, are more than an exchange of small messages brings: one thread had better read, and another
-/// one work.
-const MUCH: usize = 8 << 10;
+/// So many bytes, read and sent, in so long a time are more than exchanges of small messages bring: one thread had better read, and another one work.
+const MUCH: usize = 32 << 10;
+const MUCH_IN: Duration = Duration::from_millis(1);
 /// So many readings of leaders in a row are worth it.
 const WORTH_IT: u32 = 4;
 /// Readings of the receive thread before another attempt, the first time and at most.
@@ -88,6 +88,17 @@ struct Course {
     /// How many readings of the receive thread have to pass before the seat is taken again.
     detour: u32,
     last_detour: u32,
+    flow: Flow,
+}
+
+/// How much is read and sent. One reading says little: in the middle of bulk some bring a frame or two.
+#[derive(Default)]
+struct Flow {
+    /// When counting began.
+    since: Instant,
+    bytes: usize,
+    /// Whether it was much when counting began anew.
+    was_much: bool,
 }
 
 /// What a leader works with.
@@ -197,8 +208,8 @@ impl Seat {
 
 impl Course {
     fn note(&mut self, reading: &Reading, reader: Reader) {
-        let is_bulk =
-            reading.stock == Stock::Unknown || reading.bytes.saturating_add(reading.bytes_sent) >= MUCH || reading.frames > FRAMES;
+        let is_much = self.flow.note(reading);
+        let is_bulk = is_much || reading.stock == Stock::Unknown || reading.frames > FRAMES;
         match reader {
             Reader::Leader if is_bulk => self.leave(),
             Reader::Leader => {
@@ -226,6 +237,20 @@ impl Course {
         self.last_detour = (2 * self.last_detour).clamp(first, most);
         self.detour = self.last_detour;
         self.in_a_row = 0;
+    }
+}
+
+impl Flow {
+    /// Whether it is much, with this reading.
+    fn note(&mut self, reading: &Reading) -> bool {
+        let elapsed = reading.at.since(self.since);
+        if elapsed >= MUCH_IN {
+            self.was_much = self.bytes as u128 * MUCH_IN.as_nanos() >= MUCH as u128 * elapsed.as_nanos();
+            self.since = reading.at;
+            self.bytes = 0;
+        }
+        self.bytes = self.bytes.saturating_add(reading.bytes).saturating_add(reading.bytes_sent);
+        self.was_much || self.bytes >= MUCH
     }
 }
 

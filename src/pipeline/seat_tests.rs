@@ -17,6 +17,11 @@ fn frames(numbers: std::ops::RangeInclusive<u64>) -> Vec<(u64, Vec<u8>)> {
     numbers.map(|number| (number, b"frame".to_vec())).collect()
 }
 
+/// The `number`th reading of an exchange of small messages.
+fn small(number: u32) -> Reading {
+    Reading { frames: 1, bytes: 60, bytes_sent: 60, stock: Stock::Empty, at: Instant::ZERO + number * Duration::from_micros(10) }
+}
+
 fn take(stack: &FakeStack) -> Leader<'_> {
     stack.seat.take().expect("the seat is free")
 }
@@ -98,16 +103,20 @@ fn so_is_what_acknowledges_bulk() {
 /// What of so many readings leaders may have, if the receive thread reads after each `run` of theirs.
 fn led(run: u32, readings: u32) -> u32 {
     let seat = FakeStack::new(1).seat;
-    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     let mut led = 0;
+    let mut number = 0;
+    let mut note = |reader| {
+        number += 1;
+        seat.note(&small(number), reader);
+    };
     for _ in 0..readings {
         for _ in 0..run {
             if seat.take().is_some() {
                 led += 1;
-                seat.note(&reading, Reader::Leader);
+                note(Reader::Leader);
             }
         }
-        seat.note(&reading, Reader::ReceiveThread);
+        note(Reader::ReceiveThread);
     }
     led
 }
@@ -122,34 +131,31 @@ fn leading_goes_on_while_it_is_worth_it_and_is_tried_ever_more_rarely_where_it_i
 #[test]
 fn what_the_receive_thread_finds_read_already_is_no_reading_of_its_own() {
     let stack = FakeStack::new(1);
-    let reading = |frames| Reading { frames, bytes: 60 * frames, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
-    for _ in 0..100 {
+    for number in 0..100 {
         drop(take(&stack));
-        stack.seat.note(&reading(1), Reader::Leader);
-        stack.seat.note(&reading(0), Reader::ReceiveThread);
+        stack.seat.note(&small(number), Reader::Leader);
+        stack.seat.note(&Reading { frames: 0, bytes: 0, bytes_sent: 0, ..small(number) }, Reader::ReceiveThread);
     }
     assert!(stack.seat.is_used.load(Ordering::Relaxed));
-    stack.seat.note(&reading(1), Reader::ReceiveThread);
+    stack.seat.note(&small(100), Reader::ReceiveThread);
     assert!(!stack.seat.is_used.load(Ordering::Relaxed));
 }
 
 #[test]
 fn frames_are_left_for_a_while_to_a_leader_that_is_at_work() {
     let seat = FakeStack::new(1).seat;
-    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     assert_eq!(seat.let_leader_go_first(), None, "nobody is expected");
-    seat.note(&reading, Reader::Leader);
+    seat.note(&small(1), Reader::Leader);
     assert_eq!(seat.let_leader_go_first(), Some(GRACE[0]), "it is at work");
-    seat.note(&reading, Reader::ReceiveThread);
+    seat.note(&small(2), Reader::ReceiveThread);
     assert_eq!(seat.let_leader_go_first(), None, "and is not expected any more");
 }
 
 #[test]
 fn who_reads_once_more_after_the_course_has_changed_is_not_waited_for() {
     let stack = FakeStack::new(64);
-    let reading = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
     let leader = take(&stack);
-    stack.seat.note(&reading, Reader::ReceiveThread);
+    stack.seat.note(&small(1), Reader::ReceiveThread);
     stack.device.arrive(b"frame");
     assert_eq!(leader.wait(None), Next::Look);
     assert_eq!(stack.seat.let_leader_go_first(), None);
@@ -205,15 +211,48 @@ fn the_end_is_put_off_once_half_the_time_is_over_and_by_more_for_those_who_read_
 #[test]
 fn what_was_a_flood_is_led_again_when_it_is_over() {
     let stack = FakeStack::new(1);
-    let flood = Reading { frames: 32, bytes: 1920, bytes_sent: 0, stock: Stock::Unknown, at: Instant::ZERO };
-    let calm = Reading { frames: 1, bytes: 60, bytes_sent: 0, stock: Stock::Empty, at: Instant::ZERO };
-    (0..1_000).for_each(|_| stack.seat.note(&flood, Reader::ReceiveThread));
+    let flood = |number| Reading { frames: 32, stock: Stock::Unknown, ..small(number) };
+    (0..1_000).for_each(|number| stack.seat.note(&flood(number), Reader::ReceiveThread));
     let [_, most] = DETOURS;
-    for _ in 0..most {
+    for number in 0..most {
         assert!(stack.seat.take().is_none());
-        stack.seat.note(&calm, Reader::ReceiveThread);
+        stack.seat.note(&small(1_000 + number), Reader::ReceiveThread);
     }
     drop(take(&stack));
+}
+
+/// A frame or two at once, again and again, can be bulk: it is the bytes in a time that count.
+#[test]
+fn bulk_in_small_readings_is_the_receive_threads_until_it_is_over() {
+    let stack = FakeStack::new(1);
+    let frame = |number| Reading { bytes: 1514, ..small(number) };
+    for number in 1..=100 {
+        stack.seat.note(&frame(number), Reader::ReceiveThread);
+    }
+    for number in 101..=1_000 {
+        assert!(stack.seat.take().is_none(), "reading {number}");
+        stack.seat.note(&frame(number), Reader::ReceiveThread);
+    }
+    let [_, most] = DETOURS;
+    for number in 0..most {
+        assert!(stack.seat.take().is_none(), "{number} readings of the detour");
+        stack.seat.note(&Reading { at: small(100 * (number + 1_000)).at, ..frame(0) }, Reader::ReceiveThread);
+    }
+    drop(take(&stack));
+}
+
+#[test]
+fn what_is_much_is_counted_over_a_time() {
+    let mut flow = Flow::default();
+    let start = Instant::ZERO + Duration::from_secs(1);
+    let mut note = |after, bytes| flow.note(&Reading { bytes, bytes_sent: 0, at: start + after, ..small(0) });
+    assert!(!note(Duration::ZERO, MUCH - 1));
+    assert!(note(MUCH_IN / 2, 1), "at once, when it is");
+    assert!(note(MUCH_IN, 0), "and still, after that time");
+    assert!(!note(2 * MUCH_IN, MUCH - 1), "a time with nothing is over");
+    assert!(!note(3 * MUCH_IN, 0), "one byte less");
+    assert!(note(4 * MUCH_IN, MUCH));
+    assert!(!note(6 * MUCH_IN, 0), "in twice the time");
 }
 
 #[test]
