@@ -86,7 +86,7 @@ fn an_unanswered_ping_and_an_answered_one() {
     use hopline::socket::IcmpEvent;
     let (client, _server) = stacks();
     let socket = client.bind_icmp("0.0.0.0".parse().unwrap()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let sent = socket.send_echo(SERVER.parse().unwrap(), 1, &[7; 56]).unwrap();
     let mut data = [0; 56];
     let IcmpEvent::Reply(reply) = socket.receive(&mut data).unwrap() else { panic!("an error instead of a reply") };

@@ -74,10 +74,10 @@ pub fn read(stream: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<
     }
 }
 
-/// Waits until `condition` holds, at most ten seconds. For what other processes do: there is no event to wait for.
+/// Waits until `condition` holds, at most a minute. For what other processes do: there is no event to wait for.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(std::time::Duration::from_millis(5));

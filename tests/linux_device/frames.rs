@@ -91,7 +91,7 @@ fn transfer(toy: &mut Toy, peer: &Namespace) -> (usize, bool) {
     let mut tcp = ToyTcp::connect(toy, 40_000, 7);
     let (mut kernel, _) = listener.accept().unwrap();
     kernel.set_nodelay(true).unwrap();
-    kernel.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    kernel.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     for part in data.chunks(30_000) {
         let sent = tcp.write(toy, part);
         let expected = if toy.properties.offload.tcp_segmentation_ipv4 { 1 } else { part.len().div_ceil(1460) as u64 };
@@ -212,7 +212,7 @@ fn datagrams() {
     let (ours, peer, mac) = peers();
     let mut toy = toy(&ours, open(&ours, true), mac);
     let socket = peer.inside(|| UdpSocket::bind((PEERS, 53))).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let small = toy.datagram(40_000, 53, b"question");
     toy.send(small);
     let mut buffer = [0; 2000];
@@ -300,7 +300,7 @@ fn refused_frames() {
     let (ours, peer, mac) = peers();
     let mut toy = toy(&ours, open(&ours, true), mac);
     let socket = peer.inside(|| UdpSocket::bind((PEERS, 53))).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut frames = [&[1; 10][..], &[2; 5000], &[3; 10]].map(|payload| toy.datagram(1, 53, payload)).into();
     let sent = toy.sender.send(&mut frames).unwrap();
     assert_eq!((sent.frames, sent.refused, frames.len()), (2, 1, 0));

@@ -50,13 +50,13 @@ impl Toy {
         if self.properties.medium == Medium::Ip { 0 } else { EthernetHeader::LENGTH }
     }
 
-    /// One blocking receive; a watchdog ends it after ten seconds.
+    /// One blocking receive; a watchdog ends it after a minute.
     pub(crate) fn receive(&mut self) -> Received {
         let mut batch = Vec::new();
         let (waker, (done, watchdog)) = (self.waker.clone(), std::sync::mpsc::channel::<()>());
         let guard = std::thread::spawn(move || {
             let late =
-                watchdog.recv_timeout(Duration::from_secs(10)).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout);
+                watchdog.recv_timeout(Duration::from_secs(60)).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout);
             if late {
                 waker.wake();
             }
@@ -73,7 +73,7 @@ impl Toy {
     /// The next packet that `wanted` selects; others are dropped.
     #[track_caller]
     pub(crate) fn next<T>(&mut self, wanted: impl Fn(&Toy, &Packet) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             while let Some(packet) = self.inbox.pop_front() {
                 if let Some(found) = wanted(self, &packet) {
@@ -88,7 +88,7 @@ impl Toy {
     /// Everything that comes until the wire has been quiet for a while; something does.
     #[track_caller]
     pub(crate) fn drain(&mut self, quiet: Duration) -> Vec<Packet> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut drained = Vec::new();
         loop {
             let waker = self.waker.clone();

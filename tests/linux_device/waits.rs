@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const OWN_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 /// Nothing here takes this long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough for whoever is to wait, or would be woken for nothing.
 const MOMENT: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 5;

@@ -105,11 +105,11 @@ fn dead_neighbour() {
     let start = Instant::now();
     let error = network.stack.connect((Ipv4Addr::new(192, 0, 2, 77), 80)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{error}");
-    assert!(start.elapsed() < Duration::from_secs(8), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
     let again = Instant::now();
     let error = network.stack.connect((Ipv4Addr::new(192, 0, 2, 77), 80)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{error}");
-    assert!(again.elapsed() < Duration::from_secs(8), "the second time it took {:?}", again.elapsed());
+    assert!(again.elapsed() < Duration::from_secs(30), "the second time it took {:?}", again.elapsed());
 }
 
 fn silent_host() {
@@ -118,7 +118,7 @@ fn silent_host() {
     let start = Instant::now();
     let error = network.stack.connect_timeout((KERNEL, 80), Duration::from_millis(300)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&start.elapsed()), "it took {:?}", start.elapsed());
+    assert!((Duration::from_millis(300)..Duration::from_secs(30)).contains(&start.elapsed()), "it took {:?}", start.elapsed());
 }
 
 fn no_route() {
@@ -141,7 +141,7 @@ fn keepalive_finds_out() {
     go_silent(&network);
     let error = ours.read(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert!((Duration::from_millis(1_500)..Duration::from_secs(10)).contains(&start.elapsed()), "it took {:?}", start.elapsed());
+    assert!((Duration::from_millis(1_500)..Duration::from_secs(60)).contains(&start.elapsed()), "it took {:?}", start.elapsed());
 }
 
 fn keepalive_is_answered() {
@@ -183,7 +183,7 @@ fn user_timeout() {
     let start = Instant::now();
     let error = ours.read(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
 }
 
 fn reset_wakes_reader() {
