@@ -16,7 +16,7 @@ use super::demux::{Ends, KeyedHash};
 use super::environment::{Environment, Out};
 use super::listeners::Listeners;
 use super::segment;
-use super::shared::{Failure, Mark, MarkSet, TcpShared};
+use super::shared::{Failure, Mark, MarkSet, Phase, TcpShared};
 use super::syn_cookies::SynCookies;
 use super::tcp::{Connection, Context, InitialSequence, Segment, State, reset_for};
 use super::timers::Timers;
@@ -335,7 +335,10 @@ impl Connections {
         }
         let Some(shared) = entry.shared() else { return };
         shared.place.store(0, Ordering::Relaxed);
-        let lease = std::mem::take(&mut shared.state.lock().lease);
+        let mut state = shared.state.lock();
+        debug_assert!(state.phase == Phase::Closed, "whoever waits for a connection is told before it leaves the table");
+        let lease = std::mem::take(&mut state.lease);
+        drop(state);
         // With the lock released: a guard's end is a system call.
         drop(lease);
     }
