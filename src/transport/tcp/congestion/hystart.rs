@@ -3,10 +3,19 @@
 //! Owns the rounds, their least round-trip times, and the phase. Refuses to change a window: it says how fast one may grow.
 //!
 //! L, the most that one acknowledgement may add, is infinite, for what it lets go is paced (§4.3). Paths too short for pacing are the exception: one acknowledges a
-//! whole super-segment there as well. One deviation: an acknowledgement of many segments counts as many samples: as many as a receiver would have sent that
-//! merges nothing, one for every second segment (RFC 5681 §4.2). Else a round of super-segments, each acknowledged once, would rarely have eight.
+//! whole super-segment there as well. Three deviations:
+//!
+//! - It is the least of every eight samples that is compared with the last round's, not that of the whole round so far. What goes at the beginning of a round finds
+//!   the queue that the round before has left, and slow start sends faster than the path carries only behind that: the least of a round rises a round trip after the
+//!   queue has begun to grow, and the window has doubled once more. A queue that is gone with the next eight was a burst, and the exit is taken back, as §4.2 has it.
+//! - Conservative Slow Start does not grow beyond what the path was seen to carry and a reserve ([`Capacity`]), and gives back what slow start was ahead of that once
+//!   it is known that no loss tells the same: five rounds of a quarter more are three windows, and where the delay has risen, the path is full with the
+//!   first of them.
+//! - An acknowledgement of many segments counts as many samples: as many as a receiver would have sent that
+//!   merges nothing, one for every second segment (RFC 5681 §4.2). Else a round of super-segments, each acknowledged once, would rarely have eight.
 
 use super::Acknowledged;
+use super::capacity::Capacity;
 use crate::time::Duration;
 use crate::wire::SequenceNumber;
 
@@ -17,6 +26,8 @@ const MIN_RTT_DIVISOR: u32 = 8;
 const N_RTT_SAMPLE: usize = 8;
 const CSS_GROWTH_DIVISOR: usize = 4;
 const CSS_ROUNDS: u8 = 5;
+/// Rounds of Conservative Slow Start, the partial one included, after which all that was sent before it is acknowledged, or known to be lost.
+const KNOWN_ROUNDS: u8 = 2;
 
 /// The variables of §4.2.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +38,11 @@ pub(super) struct HyStart {
     last_round: Option<Duration>,
     /// currentRoundMinRTT.
     current_round: Option<Duration>,
+    /// The least of the samples that are counted.
+    current: Option<Duration>,
     /// rttSampleCount.
     samples: usize,
+    capacity: Capacity,
     /// Set in Conservative Slow Start.
     conservative: Option<Conservative>,
 }
@@ -56,12 +70,20 @@ impl HyStart {
         self.conservative.is_some()
     }
 
+    /// How far Conservative Slow Start lets a window of `bytes` go: no further than the path carries.
+    pub(super) fn ceiling(&self, bytes: usize) -> usize {
+        let Some(css) = self.conservative else { return usize::MAX };
+        let carried = self.capacity.window(MIN_RTT_THRESH).unwrap_or(usize::MAX);
+        if css.rounds < KNOWN_ROUNDS { carried.max(bytes) } else { carried }
+    }
+
     /// Takes an acknowledgement in slow start.
     pub(super) fn acknowledged(&mut self, acknowledged: &Acknowledged, segment_size: usize) -> Growth {
         let growth = match self.conservative {
             None => acknowledged.bytes,
             Some(_) => acknowledged.bytes / CSS_GROWTH_DIVISOR,
         };
+        self.capacity.acknowledged(acknowledged);
         self.take_sample(acknowledged, segment_size);
         self.look_at_delay();
         if self.end_round(acknowledged) { Growth::Last(growth) } else { Growth::By(growth) }
@@ -69,13 +91,15 @@ impl HyStart {
 
     fn take_sample(&mut self, acknowledged: &Acknowledged, segment_size: usize) {
         let Some(sample) = acknowledged.sample else { return };
-        self.current_round = Some(self.current_round.map_or(sample, |least| least.min(sample)));
+        self.current_round = self.current_round.into_iter().chain([sample]).min();
+        self.current = self.current.into_iter().chain([sample]).min();
         self.samples = self.samples.saturating_add((acknowledged.bytes / segment_size.max(1) / 2).max(1));
     }
 
     /// Enters Conservative Slow Start when the delay rises, and leaves it again when it falls.
     fn look_at_delay(&mut self) {
-        let Some(current) = self.current_round.filter(|_| self.samples >= N_RTT_SAMPLE) else { return };
+        let Some(current) = self.current.filter(|_| self.samples >= N_RTT_SAMPLE) else { return };
+        self.forget_samples();
         match (self.conservative, self.last_round) {
             (Some(css), _) if current < css.baseline => self.conservative = None,
             (None, Some(last)) if current >= last + threshold(last) => {
@@ -83,6 +107,10 @@ impl HyStart {
             }
             _ => {}
         }
+    }
+
+    fn forget_samples(&mut self) {
+        (self.current, self.samples) = (None, 0);
     }
 
     /// "When windowEnd is ACKed, the current round ends." Says whether that was the last round of Conservative Slow Start; one that was entered
@@ -94,7 +122,7 @@ impl HyStart {
         }
         self.window_end = Some(acknowledged.next);
         self.last_round = self.current_round.take();
-        self.samples = 0;
+        self.forget_samples();
         let Some(css) = &mut self.conservative else { return false };
         css.rounds += 1;
         css.rounds >= CSS_ROUNDS
@@ -109,6 +137,7 @@ fn threshold(last_round: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Instant;
 
     const SEGMENT: usize = 1_000;
 
@@ -165,10 +194,38 @@ mod tests {
     }
 
     #[test]
-    fn one_low_sample_in_the_round_keeps_slow_start() {
+    fn one_low_sample_of_eight_keeps_slow_start() {
         let mut sender = after_a_round_of(40);
         sender.round([80, 80, 41, 80, 80, 80, 80, 80, 80, 80]);
         assert!(!sender.start.is_conservative());
+    }
+
+    #[test]
+    fn a_queue_that_grows_within_a_round_is_seen_in_it() {
+        let mut sender = after_a_round_of(40);
+        sender.start.window_end = Some(SequenceNumber(sender.una + 50_000));
+        sender.round([40; 8]);
+        assert!(!sender.start.is_conservative(), "the round begins with an empty queue");
+        sender.round([46, 47, 48, 49, 50, 51, 52, 53]);
+        assert_eq!(sender.start.conservative.map(|css| css.baseline), Some(Duration::from_millis(46)));
+        sender.round([41; 8]);
+        assert!(!sender.start.is_conservative(), "it was a burst");
+    }
+
+    #[test]
+    fn conservative_slow_start_stays_within_what_the_path_carries() {
+        let mut sender = after_a_round_of(40);
+        assert_eq!(sender.start.ceiling(500_000), usize::MAX, "slow start has no bound");
+        sender.start.capacity = Capacity::default();
+        for millis in 0..50 {
+            let now = Instant::from_millis(millis);
+            sender.start.capacity.acknowledged(&Acknowledged { now, ..Acknowledged::sample(1_000, Duration::from_millis(40)) });
+        }
+        let carried = 40_000 * 10 / 7;
+        sender.round([60; 10]);
+        assert_eq!([30_000, 500_000].map(|bytes| sender.start.ceiling(bytes)), [carried, 500_000], "no further, and no less yet");
+        sender.round([60; 10]);
+        assert_eq!(sender.start.ceiling(500_000), carried, "no loss has told of it: it is given back");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Congestion control behind one small trait.
 //!
 //! Owns congestion window and slow-start threshold, in bytes. Refuses to know what was lost or what is sent next: recovery tells it of losses and
-//! acknowledgements. Read RFC 5681 first, then `window` (what all algorithms have in common), `hystart` (slow start), `validation` (a
-//! window that is not used), and an algorithm.
+//! acknowledgements. Read RFC 5681 first, then `window` (what all algorithms have in common), `hystart` (slow start), `capacity` (what the path was seen
+//! to carry), `validation` (a window that is not used), and an algorithm.
 
+mod capacity;
 mod cubic;
 mod hystart;
 mod new_reno;

@@ -80,12 +80,12 @@ impl Window {
     }
 
     fn first_slow_start(&mut self, acknowledged: &Acknowledged) -> usize {
-        match self.hystart.acknowledged(acknowledged, self.segment_size) {
-            Growth::By(bytes) => self.bytes = self.bytes.saturating_add(bytes),
-            Growth::Last(bytes) => {
-                self.bytes = self.bytes.saturating_add(bytes);
-                self.threshold = self.bytes;
-            }
+        let growth = self.hystart.acknowledged(acknowledged, self.segment_size);
+        let (Growth::By(bytes) | Growth::Last(bytes)) = growth;
+        let ceiling = self.hystart.ceiling(self.bytes).max(self.initial());
+        self.bytes = self.bytes.saturating_add(bytes).min(ceiling);
+        if matches!(growth, Growth::Last(_)) {
+            self.threshold = self.bytes;
         }
         0
     }
