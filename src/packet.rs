@@ -179,6 +179,16 @@ impl Packet {
     /// Drops the first `count` bytes (all, if there are fewer) and moves the checksum's place along.
     pub fn advance(&mut self, count: usize) {
         self.shift_checksum(-(count.min(self.length) as isize));
+        match self.slices.first_mut() {
+            Some(first) if count < first.len() => {
+                first.advance(count);
+                self.length -= count;
+            }
+            _ => self.advance_across(count),
+        }
+    }
+
+    fn advance_across(&mut self, count: usize) {
         let mut left = count.min(self.length);
         self.length -= left;
         while left > 0 {

@@ -9,7 +9,7 @@ use super::frame::{FrameLayout, get_u16, layout, put_u16};
 use super::segmentation::write_ip_checksum;
 use crate::packet::{ChecksumState, Packet, Pool, Segmentation, SegmentationKind};
 use crate::wire::checksum::checksum;
-use crate::wire::{Ipv4Header, Protocol, SequenceNumber, TcpFlags, TcpHeader};
+use crate::wire::{EtherType, EthernetHeader, Ipv4Header, Protocol, SequenceNumber, TcpFlags, TcpHeader};
 use smallvec::SmallVec;
 
 /// Flows looked after at once within a batch; packets of further ones stay as they are.
@@ -17,9 +17,13 @@ const RUNS: usize = 8;
 /// Segments that follow the first one of a run: as many as a batch of the receive thread brings.
 const SEGMENTS_EXPECTED: usize = 31;
 
+/// Bytes of an IPv4 header and a TCP header without options.
+const SHORTEST_HEADERS: usize = 40;
+
 /// Merges the packets of `batch` from index `first` on. Packets of one flow keep their order.
 pub fn merge(batch: &mut Vec<Packet>, first: usize, medium: Medium, pool: &Pool) {
-    if batch.len().saturating_sub(first) < 2 {
+    let candidates = batch.iter().skip(first).filter(|packet| may_carry_data(packet.front(), medium));
+    if candidates.take(2).count() < 2 {
         return;
     }
     let mut runs: SmallVec<[Run; RUNS]> = SmallVec::new();
@@ -37,6 +41,21 @@ pub fn merge(batch: &mut Vec<Packet>, first: usize, medium: Medium, pool: &Pool)
     for run in runs {
         run.finish(batch, pool);
     }
+}
+
+/// Whether a frame may be a segment that can be merged, at first sight: most batches have no two of them, and nobody has to look closer.
+fn may_carry_data(front: &[u8], medium: Medium) -> bool {
+    let network = if medium == Medium::Ip { 0 } else { EthernetHeader::LENGTH };
+    if medium != Medium::Ip && get_u16(front, network - 2) != Some(EtherType::IPV4.0) {
+        // There may be a tag.
+        return true;
+    }
+    let Some(headers) = front.get(network..).and_then(|bytes| bytes.first_chunk::<SHORTEST_HEADERS>()) else { return false };
+    let &[0x45, _, total_0, total_1, _, _, _, _, _, protocol, ..] = headers else { return false };
+    let &[.., offset, flags, _, _, _, _, _, _] = headers;
+    let header_length = Ipv4Header::MINIMUM_LENGTH + usize::from(offset >> 4) * 4;
+    let is_plain = u16::from(flags) & !TcpFlags::PSH.0 == TcpFlags::ACK.0;
+    Protocol(protocol) == Protocol::TCP && is_plain && usize::from(u16::from_be_bytes([total_0, total_1])) > header_length
 }
 
 /// Appends the packet to its run, or gives it back to be kept at index `kept`, perhaps as the start of a run.

@@ -153,6 +153,10 @@ fn prepare_front(
     if frames.iter().take(count).all(|packet| fits(packet, offload)) {
         return 0;
     }
+    if frames.iter().take(count).all(|packet| packet.offload.segmentation.is_none()) {
+        frames.iter_mut().take(count).filter(|packet| !fits(packet, offload)).for_each(|packet| complete(packet, pool));
+        return 0;
+    }
     let mut refused = 0;
     while spare.len() < count
         && let Some(mut packet) = frames.pop_front()

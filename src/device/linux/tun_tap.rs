@@ -17,7 +17,7 @@ use crate::device::{
     Device, DeviceOffload, DeviceProperties, FrameReceiver, FrameSender, Losses, Medium, OpenDevice, Received, Sent, Stock, Waits, Wanted,
     local_mac, merge, virtio,
 };
-use crate::packet::{Packet, Pool};
+use crate::packet::{Packet, Pool, SMALL_SLOT};
 use crate::random::SecretRandom;
 use crate::wire::MacAddress;
 use smallvec::SmallVec;
@@ -27,6 +27,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes in front of an IP packet, at most: virtio-net header, Ethernet header, two 802.1Q tags.
+const LONGEST_PREFIX: usize = virtio::LENGTH + 14 + 8;
+/// Frames of so many bytes, the header in front of them included, are written in one piece.
+const SHORT: usize = 256;
 
 /// Which of the two.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -169,6 +174,7 @@ impl Device for TunTap {
             has_header: self.has_header,
             loss: waiter.loss_report(),
             waiter: Some(waiter),
+            are_short: !self.offload && self.mtu + LONGEST_PREFIX < SMALL_SLOT,
             buffer: None,
             truncated: 0,
         };
@@ -183,6 +189,9 @@ struct TunTapReceiver {
     loss: LossReport,
     /// Until it is parted.
     waiter: Option<Waiter>,
+    /// Whether frames are so short that a small slot holds them, and the header in front: then a plain read takes both, which the kernel has less to do for than
+    /// for one in pieces.
+    are_short: bool,
     /// Slots that the next frame is read into.
     buffer: Option<ReceiveBuffer>,
     truncated: u64,
@@ -223,6 +232,33 @@ impl FrameReceiver for TunTapReceiver {
 impl TunTapReceiver {
     /// The next frame; `None` if there is none now, or never more.
     fn read_frame(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
+        if self.are_short { self.read_short(pool) } else { self.read_long(pool) }
+    }
+
+    /// A frame that fills the slot tells that the MTU was raised: it is lost, those behind it are not.
+    fn read_short(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
+        let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
+        let [start, _] = buffer.pieces_mut();
+        let room = start.len();
+        let length = match sys::read(&self.tun, start) {
+            Ok(length) => length,
+            Err(error) => return self.survive(error),
+        };
+        if length == room {
+            self.are_short = false;
+            self.truncated += 1;
+            return self.read_long(pool);
+        }
+        let mut packet = buffer.take(length, pool);
+        if self.has_header {
+            let offload = packet.front().first_chunk().map(virtio::parse);
+            packet.advance(virtio::LENGTH);
+            packet.offload = offload.unwrap_or_default();
+        }
+        Ok(Some(packet))
+    }
+
+    fn read_long(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
         let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
         let mut header = [0; virtio::LENGTH];
         let header_part = if self.has_header { &mut header[..] } else { &mut [][..] };
@@ -286,8 +322,17 @@ impl FrameSender for TunTapSender {
 }
 
 impl TunTapSender {
+    /// What is short is put together first: to take pieces costs the kernel more.
     fn write(&self, packet: &Packet) -> io::Result<usize> {
         let header = virtio::emit(packet);
+        let front = if self.has_header { virtio::LENGTH } else { 0 };
+        let mut whole = [0; SHORT];
+        if let Some(whole) = whole.get_mut(..front + packet.len()) {
+            let (front, rest) = whole.split_at_mut(front);
+            front.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+            packet.copy_to(rest);
+            return sys::write(&self.tun, whole);
+        }
         let header = self.has_header.then(|| IoSlice::new(&header));
         let slices = packet.slices().iter().map(|slice| IoSlice::new(slice));
         let pieces: SmallVec<[IoSlice<'_>; 32]> = header.into_iter().chain(slices).collect();
