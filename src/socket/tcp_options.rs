@@ -173,10 +173,14 @@ impl TcpStream {
         Ok(self.options().quick_ack)
     }
 
-    /// Figures of the connection as the transport layer last noted them; asking makes it note newer ones. It notes none of a connection that has been idle for
-    /// a while: there the call waits until it has, or, under a simulation, gives the state alone.
+    /// Figures of the connection as the transport layer last noted them; asking makes it note newer ones. It notes none of a connection that nobody has asked
+    /// about yet, or that has been idle for a while: there the call waits until it has, or, under a simulation, gives the state alone.
     pub fn info(&self) -> io::Result<StreamInfo> {
-        let noted = self.state().info.as_deref().cloned();
+        let noted = {
+            let mut state = self.state();
+            state.is_described = true;
+            state.info.as_deref().cloned()
+        };
         self.handle.shared.mark(Mark::Options);
         noted.map_or_else(|| self.wait_described(), Ok)
     }

@@ -80,6 +80,10 @@ impl TcpStream {
 
     /// A handle for a connection that exists: an accepted one.
     pub(crate) fn adopt(backend: &Arc<Backend>, shared: Arc<TcpShared>) -> TcpStream {
+        if !backend.may_wait() {
+            // Who asks could not wait for the answer.
+            shared.state.lock().is_described = true;
+        }
         let (settings, turn) = (Settings::default(), Mutex::new(()));
         TcpStream { handle: Arc::new(Handle { shared, backend: backend.clone(), settings, turn }) }
     }

@@ -10,7 +10,7 @@ use crate::network::topology::Topology;
 use crate::time::Duration;
 use crate::transport::Message;
 use crate::transport::ports::{PortGuard, PortLease};
-use crate::transport::shared::{ListenerShared, Phase, Socket, SocketOptions};
+use crate::transport::shared::{ListenerShared, Phase, Socket, SocketOptions, StreamInfo};
 use crate::transport::testing::{Bench, ip, topology};
 use crate::wire::{Protocol, SequenceNumber, TcpFlags, TcpOptions};
 use std::collections::BTreeSet;
@@ -64,6 +64,15 @@ impl Bench {
         self.arrive_segment(&remote, &local, answer, b"");
         assert_eq!(shared.state.lock().phase, Phase::Connected);
         self.segments();
+    }
+
+    /// The figures of a connection.
+    fn figures(&mut self, shared: &Arc<TcpShared>) -> StreamInfo {
+        shared.state.lock().is_described = true;
+        shared.mark(Mark::Options);
+        self.settle();
+        let info = shared.state.lock().info.clone().unwrap();
+        *info
     }
 
     fn listen(&mut self, local: &str, backlog: usize) -> Arc<ListenerShared> {

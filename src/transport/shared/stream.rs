@@ -83,7 +83,10 @@ pub struct TcpSharedState {
     pub options: Arc<SocketOptions>,
     /// Pollers.
     pub watches: Watches,
-    /// Figures of the connection, refreshed whenever it meets its program; `None` before the first time, and while it rests.
+    /// Somebody has asked for the figures.
+    pub is_described: bool,
+    /// Figures of the connection, once somebody has asked for them: refreshed whenever it meets its program; `None` while it rests. Of those that nobody asks for,
+    /// the last ones are written down, if there is a handle left.
     pub info: Option<Box<StreamInfo>>,
 }
 
@@ -194,6 +197,7 @@ impl TcpSharedState {
             soft_failure: None,
             options,
             watches: Watches::new(),
+            is_described: false,
             info: None,
         }
     }

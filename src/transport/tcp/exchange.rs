@@ -96,7 +96,9 @@ impl Connection {
         }
         self.take_wishes(cx, &mut state);
         self.report(&mut state);
-        self.describe(cx.now, &mut state);
+        if state.is_described || (self.state == State::Closed && !self.is_released) {
+            self.describe(cx.now, &mut state);
+        }
         drop(state);
         drop(refused);
         self.take_written(cx);

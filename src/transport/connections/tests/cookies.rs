@@ -72,8 +72,8 @@ fn the_timestamp_brings_the_options_back() {
     assert_eq!((acknowledgement.acknowledgement, stamps.echo_reply), (SequenceNumber(506), 78));
     assert!(SequenceNumber(stamps.value).after_or_equal(SequenceNumber(told.value)), "or the peer's PAWS would drop it");
     let accepted = listener.state.lock().accepted.pop_front().unwrap();
+    let info = bench.figures(&accepted);
     let state = accepted.state.lock();
-    let info = state.info.as_ref().unwrap();
     assert_eq!((info.window_scale, info.timestamps, info.selective_acknowledgements), (Some((10, 9)), true, true));
     assert_eq!((state.unread, info.maximum_segment_size, info.send_window), (5, 1_448, 65_000 << 9));
 }
@@ -86,7 +86,7 @@ fn without_timestamps_only_the_segment_size_comes_back() {
     assert_eq!((answer.options.window_scale, answer.options.sack_permitted, answer.options.timestamps), (None, false, None));
     bench.complete("192.0.2.9:5", TO, answer);
     let accepted = listener.state.lock().accepted.pop_front().unwrap();
-    let info = accepted.state.lock().info.clone().unwrap();
+    let info = bench.figures(&accepted);
     assert_eq!((info.window_scale, info.selective_acknowledgements, info.maximum_segment_size), (None, false, 1_460));
 }
 

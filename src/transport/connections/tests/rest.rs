@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::layer::Layer;
-use crate::transport::shared::{Keepalive, StreamInfo};
+use crate::transport::shared::Keepalive;
 use crate::transport::tcp::Resting;
 use std::mem::size_of;
 
@@ -22,10 +22,7 @@ fn is_resting(bench: &Bench, shared: &TcpShared) -> bool {
 
 /// The figures of a connection; asking for them wakes it.
 fn figures(bench: &mut Bench, shared: &Arc<TcpShared>) -> StreamInfo {
-    shared.mark(Mark::Options);
-    bench.settle();
-    let info = shared.state.lock().info.clone().unwrap();
-    StreamInfo { since_sent: Duration::ZERO, since_heard: Duration::ZERO, ..*info }
+    StreamInfo { since_sent: Duration::ZERO, since_heard: Duration::ZERO, ..bench.figures(shared) }
 }
 
 /// The next segment from the peer, which has received `acknowledged` bytes of ours and sent `sent`.
