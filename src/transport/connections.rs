@@ -204,8 +204,11 @@ impl Connections {
             return out.drop_packet(DropReason::ListenerFull, segment.payload);
         }
         connection.segment_arrives(&mut environment.context(now, segment.source.ip(), out), segment);
-        self.promote(key, environment, now, out);
-        self.touch(key);
+        if self.promote(key, environment, now, out) {
+            self.settle(key, now);
+        } else {
+            self.touch(key);
+        }
     }
 
     /// A SYN that may open a new connection in the place of one in TIME-WAIT does so if somebody listens, else it is the old one's.
@@ -229,11 +232,11 @@ impl Connections {
         out.drop_packet(DropReason::NoSocket, segment.payload);
     }
 
-    /// Hands a connection whose handshake is complete over to its listener's queue.
-    pub(super) fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) {
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.origin != Origin::Settled) else { return };
+    /// Hands a connection whose handshake is complete over to its listener's queue. True if its batch was ended for that.
+    pub(super) fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) -> bool {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.origin != Origin::Settled) else { return false };
         let origin = entry.origin;
-        let Some(connection) = entry.wake(&environment.tcp) else { return };
+        let Some(connection) = entry.wake(&environment.tcp) else { return false };
         let (is_synchronized, is_early) = (connection.state().is_synchronized(), connection.is_early());
         match origin {
             Origin::For(listener) if is_synchronized || is_early => {
@@ -245,12 +248,14 @@ impl Connections {
                     self.listeners.is_early(listener as usize, key);
                 }
                 self.listeners.completed(listener as usize, key, shared, out);
+                true
             }
             Origin::EarlyFor(listener) if is_synchronized => {
                 entry.origin = Origin::Settled;
                 self.listeners.no_longer_early(listener as usize, key, None);
+                false
             }
-            _ => {}
+            _ => false,
         }
     }
 
