@@ -29,6 +29,12 @@ pub trait Layer {
     /// When the layer next wants [`Layer::run_timers`]; `None` while no timer is armed.
     fn deadline(&self) -> Option<Instant>;
 
+    /// Until when a driver may sleep, if nothing comes meanwhile: no earlier than the deadline, and later where a timer need not be exact. What is due at the
+    /// deadline is run by whoever comes by then.
+    fn sleeps_until(&self) -> Option<Instant> {
+        self.deadline()
+    }
+
     /// Runs every timer that is due at `now`.
     fn run_timers(&mut self, now: Instant, out: &mut Outbox<Self::Up, Self::Down>);
 }

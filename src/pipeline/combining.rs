@@ -168,7 +168,7 @@ struct Bench<L: Stage, X> {
     looper: Option<LayerLoop<L, X>>,
     /// A run panicked: the layer is not run again.
     has_failed: bool,
-    /// The layer's deadline for which its thread is awake in time.
+    /// Until when the layer's thread sleeps, at most.
     armed: Option<Instant>,
 }
 
@@ -439,19 +439,19 @@ where
         self.has_failed || self.looper.as_ref().is_none_or(LayerLoop::is_finished)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        self.looper.as_ref().and_then(|looper| looper.layer.deadline())
+    fn sleeps_until(&self) -> Option<Instant> {
+        self.looper.as_ref().and_then(|looper| looper.layer.sleeps_until())
     }
 
     /// The layer's thread is about to sleep: until when.
     fn arm(&mut self) -> Option<std::time::Instant> {
-        self.armed = self.deadline();
+        self.armed = self.sleeps_until();
         self.looper.as_ref().and_then(LayerLoop::sleeps_until)
     }
 
     /// Whether the layer's thread sleeps for longer than the layer wants it to.
     fn arm_earlier(&mut self) -> bool {
-        let wanted = self.deadline();
+        let wanted = self.sleeps_until();
         let is_earlier = wanted.is_some_and(|wanted| self.armed.is_none_or(|armed| wanted < armed));
         if is_earlier {
             self.armed = wanted;

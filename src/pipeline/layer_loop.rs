@@ -136,7 +136,7 @@ where
 
     /// When the layer's timers have to be run, or the loop has to end; `None` while nothing of that is in sight.
     pub(crate) fn sleeps_until(&self) -> Option<std::time::Instant> {
-        let timer = self.layer.deadline().and_then(|deadline| self.pace.clock.system_time(deadline));
+        let timer = self.layer.sleeps_until().and_then(|deadline| self.pace.clock.system_time(deadline));
         [timer, self.reins.stop_by()].into_iter().flatten().min()
     }
 

@@ -226,6 +226,10 @@ impl Layer for Transport {
         self.connections.deadline()
     }
 
+    fn sleeps_until(&self) -> Option<Instant> {
+        self.connections.sleeps_until()
+    }
+
     fn run_timers(&mut self, now: Instant, out: &mut Out) {
         self.connections.run_timers(&mut self.environment, now, out);
     }

@@ -6,7 +6,7 @@ use crate::config::TcpConfig;
 use crate::time::Instant;
 use crate::transport::demux::Ends;
 use crate::transport::shared::TcpShared;
-use crate::transport::tcp::{Connection, Resting, State};
+use crate::transport::tcp::{Connection, Deadlines, Resting, State};
 use crate::transport::timers::Armed;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(super) struct Entry {
     body: Body,
     pub(super) armed: Armed,
+    pub(super) relaxed_armed: Armed,
     /// When it was put on the list of those that may come to rest; `None` if it is not on it.
     pub(super) listed_at: Option<Instant>,
     pub(super) origin: Origin,
@@ -55,6 +56,7 @@ impl Entry {
         Entry {
             body: Body::Awake(Box::new(connection)),
             armed: Armed::default(),
+            relaxed_armed: Armed::default(),
             listed_at: None,
             origin: listener.map_or(Origin::Settled, Origin::For),
             is_lively: true,
@@ -108,11 +110,11 @@ impl Entry {
         self.connection().map_or(State::Established, Connection::state)
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadlines(&self) -> Deadlines {
         match &self.body {
-            Body::Awake(connection) => connection.deadline(),
-            Body::Resting(resting) => resting.deadline(),
-            Body::Changing => None,
+            Body::Awake(connection) => connection.deadlines(),
+            Body::Resting(resting) => Deadlines { exact: resting.deadline(), relaxed: None },
+            Body::Changing => Deadlines::default(),
         }
     }
 }

@@ -122,6 +122,15 @@ pub struct Connection {
     last_challenge: Option<Instant>,
 }
 
+/// When [`Connection::run_timers`] is wanted.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// At once then.
+    pub exact: Option<Instant>,
+    /// Some milliseconds later will do as well: what waits for it seldom waits so long.
+    pub relaxed: Option<Instant>,
+}
+
 impl Connection {
     /// Active open (RFC 9293 §3.10.1): SYN-SENT; the SYN is on its way. `shared` gets to know both ends and the phase.
     pub fn connect(cx: &mut Context<'_>, shared: Arc<TcpShared>, local: SocketAddr, remote: SocketAddr, isn: SequenceNumber) -> Connection {
@@ -246,6 +255,11 @@ impl Connection {
     /// When [`Connection::run_timers`] is next wanted.
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.next_deadline()
+    }
+
+    /// The same, by how exact it has to be.
+    pub fn deadlines(&self) -> Deadlines {
+        Deadlines { exact: self.timers.next_exact(), relaxed: self.timers.get(Timer::DelayedAcknowledgement) }
     }
 
     /// The device has room again for whoever was refused.

@@ -17,8 +17,6 @@ pub(super) enum Timer {
     Pacing,
     /// A closed window is probed (RFC 9293 §3.8.6.1).
     Persist,
-    /// A delayed acknowledgement is sent (RFC 9293 §3.8.6.3).
-    DelayedAcknowledgement,
     /// An idle peer is probed (RFC 9293 §3.8.4).
     Keepalive,
     /// An orphan has waited long enough for the peer's FIN.
@@ -27,6 +25,8 @@ pub(super) enum Timer {
     Linger,
     /// 2 MSL have passed (RFC 9293 §3.6.1).
     TimeWait,
+    /// A delayed acknowledgement is sent (RFC 9293 §3.8.6.3). The last one: it alone may be late.
+    DelayedAcknowledgement,
 }
 
 impl Timer {
@@ -36,11 +36,11 @@ impl Timer {
         Timer::LossProbe,
         Timer::Pacing,
         Timer::Persist,
-        Timer::DelayedAcknowledgement,
         Timer::Keepalive,
         Timer::FinWait2,
         Timer::Linger,
         Timer::TimeWait,
+        Timer::DelayedAcknowledgement,
     ];
 }
 
@@ -98,6 +98,12 @@ impl Timers {
         self.deadlines.iter().min().copied().filter(|&deadline| deadline != NEVER)
     }
 
+    /// The same without a delayed acknowledgement's, which may be later (RFC 9293 §3.8.6.3 allows half a second).
+    pub(super) fn next_exact(&self) -> Option<Instant> {
+        let (_relaxed, exact) = self.deadlines.split_last()?;
+        exact.iter().min().copied().filter(|&deadline| deadline != NEVER)
+    }
+
     /// A timer that is due at `now`, the earliest first; it is disarmed.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
         let earliest = self.next_deadline().filter(|&deadline| deadline <= now)?;
@@ -125,6 +131,9 @@ mod tests {
         timers.set(Timer::TimeWait, Instant::from_secs(9));
         timers.set_if_idle(Timer::Retransmission, Instant::from_secs(1));
         assert_eq!(timers.next_deadline(), Some(Instant::from_secs(2)));
+        timers.set(Timer::DelayedAcknowledgement, Instant::from_secs(1));
+        assert_eq!((timers.next_deadline(), timers.next_exact()), (Some(Instant::from_secs(1)), Some(Instant::from_secs(2))));
+        timers.cancel(Timer::DelayedAcknowledgement);
         let due: Vec<_> = std::iter::from_fn(|| timers.take_due(Instant::from_secs(3))).collect();
         assert_eq!(due, [Timer::Keepalive, Timer::Retransmission]);
         timers.cancel_all();
