@@ -41,6 +41,37 @@ fn what_is_kept_of_an_idle_connection_is_small() {
 }
 
 #[test]
+fn figures_are_for_who_asks_and_the_last_ones_for_whoever_is_left() {
+    let mut bench = Bench::new(&Config::default());
+    let shared = bench.established("0.0.0.0:0", "192.0.2.9:80");
+    assert!(shared.state.lock().info.is_none());
+    shared.state.lock().write_closed = true;
+    shared.mark(Mark::CloseWrite);
+    bench.settle();
+    let (local, remote) = ends_of(&shared);
+    let (finish, _) = bench.segments().pop().unwrap();
+    assert!(shared.state.lock().info.is_none());
+    bench.arrive_segment(&remote, &local, header(ACK | TcpFlags::RST, 1_001, finish.sequence + 1), b"");
+    let info = shared.state.lock().info.clone().unwrap();
+    assert_eq!((info.state, info.send_window), ("CLOSED", 65_000));
+}
+
+/// What an acknowledgement waits for nearly always comes first: nobody need wake up for it in time, but whoever is awake sends it.
+#[test]
+fn a_delayed_acknowledgement_lets_its_driver_sleep_longer() {
+    let mut bench = Bench::new(&Config::default());
+    let shared = bench.established("0.0.0.0:0", "192.0.2.9:80");
+    let (local, remote) = ends_of(&shared);
+    let request = next(&mut bench, &shared, 0, 0);
+    bench.arrive_segment(&remote, &local, request, b"request");
+    let deadline = bench.deadline().unwrap();
+    assert_eq!(bench.transport.sleeps_until(), Some(deadline + LEEWAY));
+    bench.advance(Duration::from_millis(1));
+    assert_eq!(bench.segments().len(), 1);
+    assert_eq!(bench.transport.sleeps_until(), bench.deadline());
+}
+
+#[test]
 fn a_connection_that_rests_is_as_it_was() {
     let mut bench = Bench::new(&Config::default());
     let shared = bench.established("0.0.0.0:0", "192.0.2.9:80");
