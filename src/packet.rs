@@ -12,6 +12,7 @@ pub use pool::{Buffer, LARGE_SLOT, Pool, SMALL_SLOT, Slice};
 
 use crate::time::Instant;
 use smallvec::SmallVec;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Free bytes in front of a transport header that the lower layers need: Ethernet with two 802.1Q tags, IPv4 with options or IPv6 with a
@@ -216,18 +217,26 @@ impl Packet {
     }
 
     /// A packet of the bytes in `range` (counted from the front), sharing the slots. Metadata is copied, guard and offload facts are not.
-    pub fn part(&self, range: std::ops::Range<usize>) -> Packet {
+    pub fn part(&self, range: Range<usize>) -> Packet {
         let mut part = Packet { arrived: self.arrived, number: self.number, ..Packet::default() };
+        self.cut(range).for_each(|(slice, within)| part.push(slice.part(within)));
+        part
+    }
+
+    /// The bytes in `range` (counted from the front), piece by piece.
+    pub fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.cut(range).filter_map(|(slice, within)| slice.get(within))
+    }
+
+    /// The slices that have bytes in `range`, and which of theirs those are.
+    fn cut(&self, range: Range<usize>) -> impl Iterator<Item = (&Slice, Range<usize>)> {
         let mut position = 0;
-        for slice in &self.slices {
+        self.slices.iter().filter_map(move |slice| {
             let start = range.start.saturating_sub(position);
             let end = range.end.saturating_sub(position).min(slice.len());
-            if start < end {
-                part.push(slice.part(start..end));
-            }
             position += slice.len();
-        }
-        part
+            (start < end).then_some((slice, start..end))
+        })
     }
 
     /// A second packet over the same bytes, with the same facts and no guard: what a retransmission or a capture holds.
@@ -349,6 +358,7 @@ mod tests {
         let pool = Pool::default();
         let mut packet = packet_of(&pool, &[b"0123", b"4567", b"89"]);
         assert_eq!(packet.part(3..9).to_vec(), b"345678");
+        assert_eq!(packet.pieces(3..9).collect::<Vec<_>>().concat(), b"345678");
         packet.truncate(9);
         packet.advance(5);
         assert_eq!((packet.to_vec(), packet.len()), (b"5678".to_vec(), 4));

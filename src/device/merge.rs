@@ -11,6 +11,7 @@ use crate::packet::{ChecksumState, Packet, Pool, Segmentation, SegmentationKind}
 use crate::wire::checksum::checksum;
 use crate::wire::{EtherType, EthernetHeader, Ipv4Header, Protocol, SequenceNumber, TcpFlags, TcpHeader};
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// Flows looked after at once within a batch; packets of further ones stay as they are.
 const RUNS: usize = 8;
@@ -118,9 +119,9 @@ impl Segment {
     }
 }
 
-fn is_transport_intact(packet: &Packet, ip: &Ipv4Header, range: std::ops::Range<usize>) -> bool {
+fn is_transport_intact(packet: &Packet, ip: &Ipv4Header, range: Range<usize>) -> bool {
     let mut sum = ip.pseudo_header(range.len() as u32);
-    packet.part(range).slices().iter().for_each(|slice| sum.add_bytes(slice));
+    packet.pieces(range).for_each(|piece| sum.add_bytes(piece));
     sum.is_valid()
 }
 
@@ -178,21 +179,36 @@ impl Run {
     fn has_same_headers(&self, head: &Packet, packet: &Packet, layout: &FrameLayout) -> bool {
         let (own, other) = (&self.layout, layout);
         (own.network, own.transport, own.payload) == (other.network, other.transport, other.payload)
-            && same_but(head.front(), packet.front(), own.payload, |at| {
-                let varies = [own.network + 2..own.network + 6, own.network + 10..own.network + 12, own.transport + 4..own.transport + 8];
-                let checksum = own.transport + TcpHeader::CHECKSUM_OFFSET;
-                at == own.transport + 13 || (checksum..checksum + 2).contains(&at) || varies.iter().any(|range| range.contains(&at))
-            })
+            && self
+                .constant()
+                .into_iter()
+                .all(|range| head.front().get(range.clone()).is_some_and(|bytes| packet.front().get(range) == Some(bytes)))
     }
 
-    fn append(&mut self, segment: Segment, packet: Packet, batch: &mut [Packet]) {
+    /// What the headers of all segments have in common: everything but IP's length, identification and checksum, and TCP's sequence number, flags and checksum.
+    fn constant(&self) -> [Range<usize>; 6] {
+        let FrameLayout { network, transport, payload, .. } = self.layout;
+        let checksum = transport + TcpHeader::CHECKSUM_OFFSET;
+        [
+            0..network + 2,
+            network + 6..network + 10,
+            network + 12..transport + 4,
+            transport + 8..transport + 13,
+            transport + 14..checksum,
+            checksum + 2..payload,
+        ]
+    }
+
+    fn append(&mut self, segment: Segment, mut packet: Packet, batch: &mut [Packet]) {
         let Some(head) = batch.get_mut(self.index) else { return };
         if self.segments == 1 {
             head.truncate(self.layout.end);
             head.reserve(SEGMENTS_EXPECTED);
         }
         let length = segment.payload_length();
-        packet.part(segment.layout.payload..segment.layout.end).into_slices().for_each(|slice| head.push(slice));
+        packet.truncate(segment.layout.end);
+        packet.advance(segment.layout.payload);
+        packet.into_slices().for_each(|slice| head.push(slice));
         self.segments += 1;
         self.total += length;
         self.next_sequence = advanced(self.next_sequence, length);
@@ -219,12 +235,6 @@ impl Run {
 
 fn advanced(sequence: SequenceNumber, length: usize) -> SequenceNumber {
     SequenceNumber(sequence.0.wrapping_add(length as u32))
-}
-
-/// Whether the first `length` bytes are equal, except where `varies`.
-fn same_but(one: &[u8], other: &[u8], length: usize, varies: impl Fn(usize) -> bool) -> bool {
-    let (Some(one), Some(other)) = (one.get(..length), other.get(..length)) else { return false };
-    one.iter().zip(other).enumerate().all(|(at, (one, other))| one == other || varies(at))
 }
 
 #[cfg(test)]
