@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("tap_without_offload", needs, || tap(false)),
         trial("tun_with_offload", needs, || tun(true)),
         trial("tun_without_offload", needs, || tun(false)),
+        trial("an_mtu_that_grows_costs_a_tap_without_offload_one_frame", needs, tap_whose_mtu_grows),
         trial("packet_socket_on_a_tun_carries_bare_packets", needs, packet_socket_on_a_tun),
         trial("datagrams_and_super_datagrams", needs, datagrams),
         trial("the_interface_goes_down_comes_back_and_goes_away", needs, interface_comes_and_goes),
@@ -131,6 +132,27 @@ fn tun(offload: bool) {
     configure(&namespace, "tun0");
     let (longest, has_size) = transfer(&mut toy(&namespace, device, MacAddress::ZERO), &namespace);
     assert!(has_size && (!offload || longest > 3_000), "longest packet: {longest} bytes");
+}
+
+/// Without offload frames are read into room for the MTU of the start; the first longer one is cut, and counted.
+fn tap_whose_mtu_grows() {
+    let namespace = Namespace::new("dev");
+    let device = namespace.inside(|| TunTap::tap("tap0").and_then(|tap| tap.mac(OWN_MAC).offload(false))).unwrap();
+    configure(&namespace, "tap0");
+    let mut toy = toy(&namespace, device, MacAddress::ZERO);
+    namespace.run("ip link set tap0 mtu 9000");
+    let socket = namespace.inside(|| UdpSocket::bind((PEERS, 53))).unwrap();
+    let payloads: Vec<_> = [(1, 1_400), (2, 8_000), (3, 8_000), (4, 1_400)].map(|(byte, length)| vec![byte; length]).into();
+    payloads.iter().for_each(|payload| assert_eq!(socket.send_to(payload, (crate::toy::OURS, 9)).unwrap(), payload.len()));
+    for payload in [&payloads[0], &payloads[2], &payloads[3]] {
+        let whole = |toy: &Toy, packet: &Packet| {
+            let (ip, udp) = toy.ip(packet)?;
+            (ip.protocol == Protocol::UDP && udp.len() == usize::from(ip.total_length) - usize::from(ip.header_length)).then_some(udp)
+        };
+        let udp = toy.next(whole);
+        assert_eq!(&udp[8..], payload);
+    }
+    assert_eq!(toy.receiver.losses(), Losses { kernel_drops: 0, truncated: 1 });
 }
 
 /// What the packet socket sends on a TUN comes out of the TUN's descriptor, and the other way round.

@@ -180,10 +180,9 @@ pub(super) fn read(descriptor: impl AsFd, bytes: &mut [u8]) -> io::Result<usize>
     check_size(unsafe { libc::read(descriptor.as_fd().as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) })
 }
 
-/// Reads one frame: its first bytes into `header`, the rest into `buffer`.
-pub(super) fn read_frame(descriptor: impl AsFd, header: &mut [u8], buffer: &mut ReceiveBuffer) -> io::Result<usize> {
-    let [start, rest] = buffer.pieces_mut();
-    let parts = [writable(header), writable(start), writable(rest)];
+/// Reads one frame into two pieces, one after the other.
+pub(super) fn read_into_both(descriptor: impl AsFd, [start, rest]: [&mut [u8]; 2]) -> io::Result<usize> {
+    let parts = [writable(start), writable(rest)];
     // SAFETY: all entries describe memory that we hold mutably for the length of the call.
     check_size(unsafe { libc::readv(descriptor.as_fd().as_raw_fd(), parts.as_ptr(), parts.len() as libc::c_int) })
 }

@@ -192,7 +192,7 @@ struct TunTapReceiver {
     /// Whether frames are so short that a small slot holds them, and the header in front: then a plain read takes both, which the kernel has less to do for than
     /// for one in pieces.
     are_short: bool,
-    /// Slots that the next frame is read into.
+    /// Slots that the next frame is read into, its virtio-net header in front.
     buffer: Option<ReceiveBuffer>,
     truncated: u64,
 }
@@ -232,45 +232,25 @@ impl FrameReceiver for TunTapReceiver {
 impl TunTapReceiver {
     /// The next frame; `None` if there is none now, or never more.
     fn read_frame(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
-        if self.are_short { self.read_short(pool) } else { self.read_long(pool) }
-    }
-
-    /// A frame that fills the slot tells that the MTU was raised: it is lost, those behind it are not.
-    fn read_short(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
         let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
-        let [start, _] = buffer.pieces_mut();
-        let room = start.len();
-        let length = match sys::read(&self.tun, start) {
+        let [start, rest] = buffer.pieces_mut();
+        let room = start.len() + if self.are_short { 0 } else { rest.len() };
+        let read = if self.are_short { sys::read(&self.tun, start) } else { sys::read_into_both(&self.tun, [start, rest]) };
+        let length = match read {
             Ok(length) => length,
             Err(error) => return self.survive(error),
         };
-        if length == room {
-            self.are_short = false;
-            self.truncated += 1;
-            return self.read_long(pool);
-        }
         let mut packet = buffer.take(length, pool);
+        if length == room {
+            // The kernel cuts a frame that is longer than our room, and does not say so. The interface's MTU may have grown.
+            self.truncated += 1;
+            self.are_short = false;
+        }
         if self.has_header {
             let offload = packet.front().first_chunk().map(virtio::parse);
             packet.advance(virtio::LENGTH);
             packet.offload = offload.unwrap_or_default();
         }
-        Ok(Some(packet))
-    }
-
-    fn read_long(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
-        let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
-        let mut header = [0; virtio::LENGTH];
-        let header_part = if self.has_header { &mut header[..] } else { &mut [][..] };
-        let header_length = header_part.len();
-        let length = match sys::read_frame(&self.tun, header_part, buffer) {
-            Ok(length) => length.saturating_sub(header_length),
-            Err(error) => return self.survive(error),
-        };
-        // The kernel cuts a frame that is longer than our room, and does not say so.
-        self.truncated += u64::from(length == buffer.len());
-        let mut packet = buffer.take(length, pool);
-        packet.offload = virtio::parse(&header);
         Ok(Some(packet))
     }
 
