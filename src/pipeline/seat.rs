@@ -41,8 +41,11 @@ const OFTEN: u32 = 4;
 /// So many bytes, read and sent, in so long a time are more than exchanges of small messages bring: one thread had better read, and another one work.
 const MUCH: usize = 32 << 10;
 const MUCH_IN: Duration = Duration::from_millis(1);
-/// So many readings of leaders in a row are worth it.
+/// Leading is worth it if leaders read so often for each time that the receive thread does.
 const WORTH_IT: u32 = 4;
+/// So many readings of the receive thread in a row are forgiven: a leader may have been out of the processor for a while, and then finds frames that came
+/// meanwhile taken out of its hands. (Measured: where others use the processors as well, a server of short connections opens and closes a fifth more.)
+const FORGIVEN: u32 = 16;
 /// Readings of the receive thread before another attempt, the first time and at most.
 const DETOURS: [u32; 2] = [4, 64];
 
@@ -83,8 +86,10 @@ pub(crate) enum Reader {
 /// long as it is worth it.
 #[derive(Default)]
 struct Course {
-    /// Leaders' readings, one after the other.
-    in_a_row: u32,
+    /// What leaders' readings are worth, less what those of the receive thread cost.
+    worth: u32,
+    /// Whether a leader has read last.
+    is_led: bool,
     /// How many readings of the receive thread have to pass before the seat is taken again.
     detour: u32,
     last_detour: u32,
@@ -213,22 +218,33 @@ impl Course {
         match reader {
             Reader::Leader if is_bulk => self.leave(),
             Reader::Leader => {
-                self.in_a_row = self.in_a_row.saturating_add(1);
-                if self.in_a_row >= WORTH_IT {
+                self.worth += 1;
+                self.is_led = true;
+                if self.worth >= FORGIVEN * WORTH_IT {
+                    self.worth = FORGIVEN * WORTH_IT;
                     self.last_detour = 0;
                 }
             }
             Reader::ReceiveThread if reading.frames == 0 => {}
             Reader::ReceiveThread if is_bulk => self.leave(),
-            Reader::ReceiveThread if self.detour > 0 => self.detour -= 1,
-            Reader::ReceiveThread if self.in_a_row >= WORTH_IT => self.in_a_row = 0,
+            Reader::ReceiveThread if self.detour > 0 => self.return_to_course(),
+            Reader::ReceiveThread if self.worth >= WORTH_IT => {
+                self.worth -= WORTH_IT;
+                self.is_led = false;
+            }
             Reader::ReceiveThread => self.leave(),
         }
     }
 
     /// Whether leaders read. Who sat down before the course led elsewhere, and reads once more, will not come back.
     fn is_led(&self) -> bool {
-        self.detour == 0 && self.in_a_row > 0
+        self.detour == 0 && self.is_led
+    }
+
+    /// One reading less to the detour's end. Who is to sit down then has first to be woken once more; the receive thread may be faster a few times.
+    fn return_to_course(&mut self) {
+        self.detour -= 1;
+        self.worth = FORGIVEN / 4 * WORTH_IT;
     }
 
     /// Leaves reading to the receive thread, for twice as long as the last time.
@@ -236,7 +252,8 @@ impl Course {
         let [first, most] = DETOURS;
         self.last_detour = (2 * self.last_detour).clamp(first, most);
         self.detour = self.last_detour;
-        self.in_a_row = 0;
+        self.worth = 0;
+        self.is_led = false;
     }
 }
 
