@@ -226,11 +226,8 @@ impl Connections {
             return out.drop_packet(DropReason::ListenerFull, segment.payload);
         }
         connection.segment_arrives(&mut environment.context(now, segment.source.ip(), out), segment);
-        if self.promote(key, environment, now, out) {
-            self.settle(key, now);
-        } else {
-            self.touch(key);
-        }
+        self.promote(key, environment, now, out);
+        self.touch(key);
     }
 
     /// A SYN that may open a new connection in the place of one in TIME-WAIT does so if somebody listens, else it is the old one's.
@@ -254,11 +251,11 @@ impl Connections {
         out.drop_packet(DropReason::NoSocket, segment.payload);
     }
 
-    /// Hands a connection whose handshake is complete over to its listener's queue. True if its batch was ended for that.
-    pub(super) fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) -> bool {
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.origin != Origin::Settled) else { return false };
+    /// Hands a connection whose handshake is complete over to its listener's queue.
+    pub(super) fn promote(&mut self, key: usize, environment: &mut Environment, now: Instant, out: &mut Out) {
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.origin != Origin::Settled) else { return };
         let origin = entry.origin;
-        let Some(connection) = entry.wake(&environment.tcp) else { return false };
+        let Some(connection) = entry.wake(&environment.tcp) else { return };
         let (is_synchronized, is_early) = (connection.state().is_synchronized(), connection.is_early());
         match origin {
             Origin::For(listener) if is_synchronized || is_early => {
@@ -270,14 +267,12 @@ impl Connections {
                     self.listeners.is_early(listener as usize, key);
                 }
                 self.listeners.completed(listener as usize, key, shared, out);
-                true
             }
             Origin::EarlyFor(listener) if is_synchronized => {
                 entry.origin = Origin::Settled;
                 self.listeners.no_longer_early(listener as usize, key, None);
-                false
             }
-            _ => false,
+            _ => {}
         }
     }
 

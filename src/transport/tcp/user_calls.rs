@@ -38,7 +38,7 @@ impl Connection {
         if let Some(time) = linger.filter(|_| !self.state.is_over()) {
             self.timers.set(Timer::Linger, cx.now + time);
         }
-        self.begin_close(cx);
+        self.close(cx);
         if self.state == State::FinWait2 {
             self.limit_finish_wait(cx);
         }
@@ -53,12 +53,6 @@ impl Connection {
 
     /// CLOSE (§3.10.4): no more is taken from the program; FIN follows what it wrote. Before the handshake there is nothing to close.
     pub fn close(&mut self, cx: &mut Context<'_>) {
-        self.begin_close(cx);
-        self.end_batch(cx);
-    }
-
-    /// What CLOSE does before the batch ends.
-    fn begin_close(&mut self, cx: &mut Context<'_>) {
         match self.state {
             State::SynSent => self.fail(cx, Failure::Aborted),
             state if state.is_over() => {}
@@ -67,6 +61,7 @@ impl Connection {
                 self.send.finish = true;
             }
         }
+        self.end_batch(cx);
     }
 
     /// ABORT (§3.10.5): a RST where the peer knows of the connection, then CLOSED. The program is told `failure`.
