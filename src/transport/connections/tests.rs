@@ -482,6 +482,23 @@ fn closing_everything_ends_gracefully_and_opens_nothing() {
     assert!(bench.transport.is_quiet() && bench.count() == 1, "TIME-WAIT may be left");
 }
 
+/// Nobody has asked for its figures before; who asks afterwards cannot wait for them.
+#[test]
+fn what_is_over_leaves_its_figures() {
+    let mut bench = Bench::new(&Config::default());
+    let shared = bench.established("0.0.0.0:0", "192.0.2.9:80");
+    assert!(shared.state.lock().info.is_none());
+    let (local, remote) = ends_of(&shared);
+    shared.state.lock().write_closed = true;
+    shared.mark(Mark::CloseWrite);
+    bench.settle();
+    let fin = bench.segments().pop().unwrap().0;
+    bench.arrive_segment(&remote, &local, header(TcpFlags::FIN | ACK, 1_001, fin.sequence + 1), b"");
+    let state = shared.state.lock();
+    let info = state.info.as_ref().expect("figures");
+    assert_eq!((state.phase, info.state, info.maximum_segment_size), (Phase::Closed, "TIME-WAIT", 1_460));
+}
+
 #[test]
 fn aborting_everything_resets_and_failing_everything_is_silent() {
     for (message, resets, expected) in

@@ -96,7 +96,7 @@ impl Connection {
         }
         self.take_wishes(cx, &mut state);
         self.report(&mut state);
-        if state.is_described || (self.state == State::Closed && !self.is_released) {
+        if state.is_described || (self.state.is_over() && !self.is_released) {
             self.describe(cx.now, &mut state);
         }
         drop(state);
