@@ -169,6 +169,8 @@ pub trait HostWait: Send {
 pub struct Wanted {
     /// Frames that no guest is woken for.
     pub frames: bool,
+    /// No guest is expected for some time: from now on none need be woken for frames, until a wait says otherwise.
+    pub unshared: bool,
     /// That the device takes frames again.
     pub writable: bool,
     /// Wait no longer than this, and if it is zero not at all; `None`: as long as it takes.

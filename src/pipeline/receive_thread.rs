@@ -89,7 +89,9 @@ impl ReceiveThread {
         let grace = self.grace.take();
         let has_frames = limit > 0 && stock == Stock::Unknown;
         let at_most = if has_frames { Some(Duration::ZERO) } else { grace };
-        let (received, has_frames) = wait.wait(Wanted { frames: limit > 0 && grace.is_none(), writable: want_writable, at_most })?;
+        let frames = limit > 0 && grace.is_none();
+        let wanted = Wanted { frames, unshared: self.seat.is_far_off(), writable: want_writable, at_most };
+        let (received, has_frames) = wait.wait(wanted)?;
         // Who calls may have been woken for frames that it did not read, and of which nobody else is told.
         let is_called = received.woken || stock == Stock::Unknown;
         if grace.is_some() {

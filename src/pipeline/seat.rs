@@ -64,6 +64,8 @@ pub struct Seat {
     course: Mutex<Course>,
     /// Whether the course leads elsewhere.
     is_off: AtomicBool,
+    /// Whether it does so for long.
+    is_far_off: AtomicBool,
     /// Whether a leader has read last.
     is_used: AtomicBool,
     /// Whether the receive thread leaves frames to leaders.
@@ -202,11 +204,17 @@ impl Seat {
         self.is_let_go_first.store(false, Ordering::Relaxed);
     }
 
+    /// Whether nobody will sit down for dozens of readings.
+    pub(crate) fn is_far_off(&self) -> bool {
+        self.is_far_off.load(Ordering::Relaxed)
+    }
+
     /// What a reading brought, and whose it was.
     pub(crate) fn note(&self, reading: &Reading, reader: Reader) {
         let mut course = self.course.lock();
         course.note(reading, reader);
         self.is_off.store(course.detour > 0, Ordering::Relaxed);
+        self.is_far_off.store(course.detour > DETOURS[1] / 2, Ordering::Relaxed);
         self.is_used.store(course.is_led(), Ordering::Relaxed);
     }
 }

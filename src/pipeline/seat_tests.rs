@@ -265,6 +265,7 @@ fn bulk_in_small_readings_is_the_receive_threads_until_it_is_over() {
     let [_, most] = DETOURS;
     for number in 0..most {
         assert!(stack.seat.take().is_none(), "{number} readings of the detour");
+        assert_eq!(stack.seat.is_far_off(), number < most / 2);
         stack.seat.note(&Reading { at: small(100 * (number + 1_000)).at, ..frame(0) }, Reader::ReceiveThread);
     }
     drop(take(&stack));

@@ -163,6 +163,12 @@ pub(super) fn epoll_add(epoll: &OwnedFd, descriptor: impl AsFd, events: libc::c_
     check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor.as_fd().as_raw_fd(), &raw mut event) }).map(drop)
 }
 
+/// Has `epoll` tell of `descriptor` no more, if it did.
+pub(super) fn epoll_remove(epoll: &OwnedFd, descriptor: impl AsFd) {
+    // SAFETY: no memory is passed. It fails only for a descriptor that is not there.
+    unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, descriptor.as_fd().as_raw_fd(), std::ptr::null_mut()) };
+}
+
 /// Waits for events, at most `timeout_millis` (-1: for ever), and gives the names of up to two. An interruption by a signal ends the wait.
 pub(super) fn epoll_wait(epoll: &OwnedFd, timeout_millis: i32) -> io::Result<impl Iterator<Item = u64> + use<>> {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 2];

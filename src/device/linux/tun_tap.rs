@@ -200,7 +200,8 @@ struct TunTapReceiver {
 impl FrameReceiver for TunTapReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
-        let (received, readable) = waiter.wait(self.tun.as_fd(), Wanted { frames: limit > 0, writable: want_writable, at_most: None })?;
+        let (received, readable) =
+            waiter.wait(self.tun.as_fd(), Wanted { frames: limit > 0, unshared: true, writable: want_writable, at_most: None })?;
         if readable {
             self.read(pool, limit, batch)?;
         }

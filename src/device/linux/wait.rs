@@ -45,8 +45,8 @@ pub(super) struct Waiter {
     congestion: Arc<AtomicBool>,
     loss: Arc<AtomicBool>,
     on_failure: OnFailure,
-    /// What stands for the device's frames, where a guest comes first.
-    behind_guest: Option<OwnedFd>,
+    /// Where a guest comes first.
+    order: Option<Order>,
     /// Ends a wait that must not last, unless the guest has put that off.
     timer: Option<Arc<OwnedFd>>,
 }
@@ -88,7 +88,7 @@ impl Waiter {
             congestion: Arc::default(),
             loss: Arc::default(),
             on_failure,
-            behind_guest: None,
+            order: None,
             timer: None,
         };
         // What happened before the monitor listened.
@@ -113,10 +113,11 @@ impl Waiter {
     /// Shares the wait for the frames of `device` with a guest. Without descriptors enough for it, or on a kernel before 4.5, there is none, and `waiter`
     /// stays.
     pub(super) fn part(waiter: &mut Option<Waiter>, device: &Arc<OwnedFd>) -> Option<Waits> {
-        let guest = Guest::new(device).ok()?;
-        let behind_guest = behind_guest(device).ok()?;
+        let guest = Guest::new().ok()?;
+        let mut order = Order::new(&guest).ok()?;
+        order.restore(device).ok()?;
         let mut waiter = waiter.take()?;
-        waiter.behind_guest = Some(behind_guest);
+        waiter.order = Some(order);
         waiter.timer = Some(guest.timer.clone());
         Some(Waits { host: Box::new(Host { waiter, device: device.clone() }), guest: Arc::new(guest) })
     }
@@ -132,7 +133,8 @@ impl Waiter {
     /// Waits for what is `wanted` of `device`, for the waker, or for news. Says also whether there is something to read.
     pub(super) fn wait(&mut self, device: BorrowedFd<'_>, wanted: Wanted) -> io::Result<(Received, bool)> {
         let congested = wanted.writable && self.congestion.swap(false, Ordering::Relaxed);
-        let mut events = if wanted.frames && self.behind_guest.is_none() { libc::POLLIN } else { 0 };
+        let behind_guest = self.order.as_mut().and_then(|order| order.behind_guest(device, wanted.unshared));
+        let mut events = if wanted.frames && behind_guest.is_none() { libc::POLLIN } else { 0 };
         if wanted.writable && !congested {
             events |= libc::POLLOUT;
         }
@@ -147,7 +149,7 @@ impl Waiter {
         let timeout = [has_news, congested.then_some(CONGESTION_PAUSE), at_most].into_iter().flatten().min();
         let waker = self.waker.0.as_fd();
         let (polled, events) = if self.is_gone { (waker, 0) } else { (device, events) };
-        let behind_guest = self.behind_guest.as_ref().filter(|_| wanted.frames && !self.is_gone);
+        let behind_guest = behind_guest.filter(|_| wanted.frames && !self.is_gone);
         let nothing = sys::poll_entry(waker, 0);
         let readable = |descriptor: &OwnedFd| sys::poll_entry(descriptor.as_fd(), libc::POLLIN);
         let mut entries = [
@@ -233,26 +235,57 @@ impl HostWait for Host {
 
 /// The guest's side. Its events are told once each (`EPOLLET`): so nobody has to read the event descriptor, and frames that were read are not looked for again.
 struct Guest {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     event: EventDescriptor,
     /// Ends the host's wait.
     timer: Arc<OwnedFd>,
 }
 
 impl Guest {
-    fn new(device: &OwnedFd) -> io::Result<Guest> {
-        let guest = Guest { epoll: sys::epoll()?, event: EventDescriptor::new()?, timer: Arc::new(sys::timer()?) };
+    fn new() -> io::Result<Guest> {
+        let guest = Guest { epoll: Arc::new(sys::epoll()?), event: EventDescriptor::new()?, timer: Arc::new(sys::timer()?) };
         sys::epoll_add(&guest.epoll, &guest.event, libc::EPOLLIN | libc::EPOLLET, CALL)?;
-        sys::epoll_add(&guest.epoll, device, libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE, FRAMES)?;
         Ok(guest)
     }
 }
 
-/// To be made after the guest's: shows the frames that no guest waits for.
-fn behind_guest(device: &OwnedFd) -> io::Result<OwnedFd> {
-    let epoll = sys::epoll()?;
-    sys::epoll_add(&epoll, device, libc::EPOLLIN | libc::EPOLLEXCLUSIVE, FRAMES)?;
-    Ok(epoll)
+/// Who is told of frames: the guest before the host. In each place that the device tells a frame costs its sender some hundred nanoseconds, so both are given up
+/// while there is no guest for some time. (Measured: then 6 % more is received over a TAP, frame by frame.)
+struct Order {
+    guest: Arc<OwnedFd>,
+    /// Shows the frames that no guest waits for.
+    behind_guest: OwnedFd,
+    is_kept: bool,
+}
+
+impl Order {
+    fn new(guest: &Guest) -> io::Result<Order> {
+        Ok(Order { guest: guest.epoll.clone(), behind_guest: sys::epoll()?, is_kept: false })
+    }
+
+    /// The host's place behind the guest, unless it has the device for itself: because that is what it wants, or because there is no memory for places.
+    fn behind_guest(&mut self, device: BorrowedFd<'_>, unshared: bool) -> Option<&OwnedFd> {
+        let gives_up = if self.is_kept { unshared } else { !unshared && self.restore(device).is_err() };
+        if gives_up {
+            self.give_up(device);
+        }
+        self.is_kept.then_some(&self.behind_guest)
+    }
+
+    /// What came meanwhile is told anew.
+    fn restore(&mut self, device: impl AsFd + Copy) -> io::Result<()> {
+        sys::epoll_add(&self.guest, device, libc::EPOLLIN | libc::EPOLLET | libc::EPOLLEXCLUSIVE, FRAMES)?;
+        sys::epoll_add(&self.behind_guest, device, libc::EPOLLIN | libc::EPOLLEXCLUSIVE, FRAMES)?;
+        self.is_kept = true;
+        Ok(())
+    }
+
+    /// A guest that waits just now hears of no frames, only of calls.
+    fn give_up(&mut self, device: impl AsFd + Copy) {
+        sys::epoll_remove(&self.guest, device);
+        sys::epoll_remove(&self.behind_guest, device);
+        self.is_kept = false;
+    }
 }
 
 /// The error of a receiver whose waits were given away.
@@ -279,6 +312,27 @@ impl GuestWait for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_has_the_device_for_itself_hears_of_frames_alone_and_the_guest_before_it_afterwards() {
+        let device = Arc::new(sys::eventfd().unwrap());
+        let mut waiter = Some(Waiter::new(None, None, OnFailure::Gone).unwrap());
+        let Waits { mut host, guest } = Waiter::part(&mut waiter, &device).unwrap();
+        let mut hears = |unshared| {
+            let wanted = Wanted { frames: true, unshared, writable: false, at_most: Some(Duration::ZERO) };
+            host.wait(wanted).unwrap() == (Received::default(), true)
+        };
+        let frame = || sys::write(&device, &1_u64.to_ne_bytes()).unwrap();
+        let guest_hears = || guest.wait(Some(Duration::ZERO)).unwrap();
+        assert!(!hears(true));
+        frame();
+        assert!(hears(true) && hears(true) && !guest_hears());
+        assert!(hears(false) && guest_hears(), "what was not read is told anew");
+        assert!(!guest_hears(), "once");
+        frame();
+        assert!(guest_hears());
+        assert!(hears(true) && !guest_hears());
+    }
 
     #[test]
     fn a_guest_sets_how_long_the_host_waits() {

@@ -144,7 +144,7 @@ mod tests {
 
     const DELAY: Duration = Duration::from_millis(5);
     /// Who waits longer than that waits in vain.
-    const FRAMES: Wanted = Wanted { frames: true, writable: false, at_most: Some(Duration::from_secs(20)) };
+    const FRAMES: Wanted = Wanted { frames: true, unshared: false, writable: false, at_most: Some(Duration::from_secs(20)) };
 
     /// A device that sends with this delay, and one whose waits are given away.
     fn open(delay: Duration) -> (OpenDevice, OpenDevice, End, Waits) {
