@@ -13,7 +13,7 @@ use crate::device::bsd::records::RecordReader;
 use crate::device::filter::Filter;
 use crate::device::host::HostInterface;
 use crate::device::interface::with_mac;
-use crate::device::{Device, DeviceOffload, DeviceProperties, FrameReceiver, Losses, Medium, OpenDevice, Received, merge};
+use crate::device::{Device, DeviceOffload, DeviceProperties, FrameReceiver, Losses, Medium, OpenDevice, Received, Wanted, merge};
 use crate::packet::{Packet, Pool};
 use crate::wire::MacAddress;
 use std::fs::{File, OpenOptions};
@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bytes of the kernel's buffer that we ask for; it gives what its own limit lets it (`debug.bpf_maxbufsize`, `net.bpf.maxbufsize`: 512 KiB).
 const BUFFER_BYTES: u32 = 4 << 20;
@@ -224,7 +225,8 @@ struct BpfReceiver {
 impl FrameReceiver for BpfReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let has_left_over = limit > 0 && !self.records.is_empty();
-        let outcome = self.waiter.wait(limit > 0, want_writable, has_left_over)?;
+        let at_most = has_left_over.then_some(Duration::ZERO);
+        let outcome = self.waiter.wait(Wanted { frames: limit > 0, writable: want_writable, at_most, ..Wanted::default() })?;
         let first = batch.len();
         self.deliver(pool, first + limit, batch);
         if outcome.readable && batch.len() < first + limit && self.fill()? {

@@ -7,7 +7,7 @@ use super::sending::DescriptorSender;
 use super::sys;
 use super::wait::Waiter;
 use crate::device::bsd::framing::Framing;
-use crate::device::{Device, DeviceOffload, DeviceProperties, FrameReceiver, Losses, Medium, OpenDevice, Received, merge};
+use crate::device::{Device, DeviceOffload, DeviceProperties, FrameReceiver, Losses, Medium, OpenDevice, Received, Wanted, merge};
 use crate::packet::{Packet, Pool};
 use crate::wire::MacAddress;
 use std::io;
@@ -63,7 +63,7 @@ struct TunnelReceiver {
 
 impl FrameReceiver for TunnelReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
-        let outcome = self.waiter.wait(limit > 0, want_writable, false)?;
+        let outcome = self.waiter.wait(Wanted { frames: limit > 0, writable: want_writable, ..Wanted::default() })?;
         let first = batch.len();
         while outcome.readable && batch.len() - first < limit && self.read(pool, batch)? {}
         merge::merge(batch, first, self.medium, pool);

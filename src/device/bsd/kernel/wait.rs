@@ -6,7 +6,7 @@ use super::host::interface_by_index;
 use super::platform::MESSAGES;
 use super::sys::{self, Happened, Interest, Queue};
 use crate::device::bsd::routing_message::{InterfaceNews, messages, parse_news};
-use crate::device::{LinkChange, Received, Waker};
+use crate::device::{LinkChange, Received, Waker, Wanted};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -76,17 +76,13 @@ impl Waiter {
         }
     }
 
-    /// Waits for something to read (if `want_readable`), for room (if `want_writable`: a short while, for nothing tells), for the waker, or for news; does
-    /// not wait at all if `is_ready`.
-    pub(super) fn wait(&mut self, want_readable: bool, want_writable: bool, is_ready: bool) -> io::Result<Outcome> {
-        self.listen(want_readable && !self.is_gone)?;
-        let timeout = match () {
-            () if is_ready || !self.news.is_empty() => Some(Duration::ZERO),
-            () if want_writable => Some(CONGESTION_PAUSE),
-            () => None,
-        };
-        let (events, count) = self.queue.wait(timeout)?;
-        let mut outcome = Outcome { received: Received { writable: want_writable, ..Received::default() }, readable: false };
+    /// Waits for what is `wanted` (for room a short while: nothing tells of it), for the waker, or for news.
+    pub(super) fn wait(&mut self, wanted: Wanted) -> io::Result<Outcome> {
+        self.listen(wanted.frames && !self.is_gone)?;
+        let has_news = (!self.news.is_empty()).then_some(Duration::ZERO);
+        let room = wanted.writable.then_some(CONGESTION_PAUSE);
+        let (events, count) = self.queue.wait([has_news, room, wanted.at_most].into_iter().flatten().min())?;
+        let mut outcome = Outcome { received: Received { writable: wanted.writable, ..Received::default() }, readable: false };
         for event in events.iter().take(count) {
             self.note(event, &mut outcome);
         }
