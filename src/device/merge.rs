@@ -17,14 +17,15 @@ use std::ops::Range;
 const RUNS: usize = 8;
 /// Segments that follow the first one of a run: as many as a batch of the receive thread brings.
 const SEGMENTS_EXPECTED: usize = 31;
+/// Flows that such a batch may be of.
+const FLOWS_EXPECTED: usize = 32;
 
 /// Bytes of an IPv4 header and a TCP header without options.
 const SHORTEST_HEADERS: usize = 40;
 
 /// Merges the packets of `batch` from index `first` on. Packets of one flow keep their order.
 pub fn merge(batch: &mut Vec<Packet>, first: usize, medium: Medium, pool: &Pool) {
-    let candidates = batch.iter().skip(first).filter(|packet| may_carry_data(packet.front(), medium));
-    if candidates.take(2).count() < 2 {
+    if !has_two_of_a_flow(batch.iter().skip(first), medium) {
         return;
     }
     let mut runs: SmallVec<[Run; RUNS]> = SmallVec::new();
@@ -44,19 +45,31 @@ pub fn merge(batch: &mut Vec<Packet>, first: usize, medium: Medium, pool: &Pool)
     }
 }
 
-/// Whether a frame may be a segment that can be merged, at first sight: most batches have no two of them, and nobody has to look closer.
-fn may_carry_data(front: &[u8], medium: Medium) -> bool {
+/// Whether two frames may be segments of one flow, at first sight: most batches have none such, and nobody has to look closer.
+fn has_two_of_a_flow<'a>(packets: impl Iterator<Item = &'a Packet>, medium: Medium) -> bool {
+    let mut flows: SmallVec<[u32; FLOWS_EXPECTED]> = SmallVec::new();
+    packets.filter_map(|packet| flow_with_data(packet.front(), medium)).any(|flow| {
+        let is_known = flows.contains(&flow);
+        flows.push(flow);
+        is_known
+    })
+}
+
+/// The ports of a frame that may be a segment with data; frames with tags pass for one flow.
+fn flow_with_data(front: &[u8], medium: Medium) -> Option<u32> {
     let network = if medium == Medium::Ip { 0 } else { EthernetHeader::LENGTH };
     if medium != Medium::Ip && get_u16(front, network - 2) != Some(EtherType::IPV4.0) {
         // There may be a tag.
-        return true;
+        return Some(0);
     }
-    let Some(headers) = front.get(network..).and_then(|bytes| bytes.first_chunk::<SHORTEST_HEADERS>()) else { return false };
-    let &[0x45, _, total_0, total_1, _, _, _, _, _, protocol, ..] = headers else { return false };
+    let headers = front.get(network..)?.first_chunk::<SHORTEST_HEADERS>()?;
+    let &[0x45, _, total_0, total_1, _, _, _, _, _, protocol, ..] = headers else { return None };
     let &[.., offset, flags, _, _, _, _, _, _] = headers;
     let header_length = Ipv4Header::MINIMUM_LENGTH + usize::from(offset >> 4) * 4;
     let is_plain = u16::from(flags) & !TcpFlags::PSH.0 == TcpFlags::ACK.0;
-    Protocol(protocol) == Protocol::TCP && is_plain && usize::from(u16::from_be_bytes([total_0, total_1])) > header_length
+    let has_data = usize::from(u16::from_be_bytes([total_0, total_1])) > header_length;
+    let ports = headers.get(Ipv4Header::MINIMUM_LENGTH..)?.first_chunk().copied().map(u32::from_be_bytes)?;
+    (Protocol(protocol) == Protocol::TCP && is_plain && has_data).then_some(ports)
 }
 
 /// Appends the packet to its run, or gives it back to be kept at index `kept`, perhaps as the start of a run.

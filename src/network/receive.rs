@@ -19,7 +19,7 @@ const DHCP_SERVER_PORT: u16 = 67;
 impl Network {
     /// Takes a packet with its IP header in front.
     pub(super) fn receive(&mut self, now: Instant, cast: Cast, packet: Packet, out: &mut Out) {
-        out.counters().network.packets_received.increment();
+        out.counters().network.packets_received.add_alone(1);
         match packet.front().first().map(|byte| byte >> 4) {
             Some(4) => self.receive_ipv4(now, cast, packet, out),
             // IPv6 will be here.
@@ -117,7 +117,7 @@ impl Network {
 
 /// Gives a packet to the transport layer.
 pub(super) fn hand_up(header: &Ipv4Header, cast: Cast, packet: Packet, out: &mut Out) {
-    out.counters().network.packets_delivered.increment();
+    out.counters().network.packets_delivered.add_alone(1);
     out.up.push_back(transport::Message::Received(Delivery {
         source: header.source.into(),
         destination: header.destination.into(),

@@ -196,7 +196,7 @@ fn with_source(header: Ipv4Header, route: &Resolved) -> Ipv4Header {
 }
 
 fn hand_down(route: Resolved, packet: Packet, out: &mut Out) {
-    out.counters().network.packets_sent.increment();
+    out.counters().network.packets_sent.add_alone(1);
     out.down.push_back(link::Message::Send(link::Outgoing { next_hop: route.next_hop, cast: route.cast, packet }));
 }
 

@@ -6,12 +6,15 @@
 use crate::device::Waker;
 use crate::packet::{Account, LARGE_SLOT};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// One packet in [`Credits::used`]: more than all bytes that can be inside.
+const PACKET: u64 = 1 << 40;
 
 /// One account for all packets from one device.
 pub(crate) struct Credits {
-    packets: AtomicUsize,
-    bytes: AtomicUsize,
+    /// Packets inside, in units of [`PACKET`], and their bytes.
+    used: AtomicU64,
     packet_limit: usize,
     byte_limit: usize,
     stalled: AtomicBool,
@@ -22,8 +25,7 @@ impl Credits {
     /// Credit for `packet_limit` packets and `byte_limit` bytes, at least one packet. `waker` ends the wait of a receive thread that had none.
     pub(crate) fn new(packet_limit: usize, byte_limit: usize, waker: Arc<dyn Waker>) -> Arc<Credits> {
         Arc::new(Credits {
-            packets: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            used: AtomicU64::new(0),
             packet_limit: packet_limit.max(1),
             byte_limit: byte_limit.max(1),
             stalled: AtomicBool::new(false),
@@ -45,35 +47,32 @@ impl Credits {
         allowed
     }
 
-    /// Counts a packet that has been read.
-    pub(crate) fn take(&self, bytes: usize) {
-        self.packets.fetch_add(1, Ordering::SeqCst);
-        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    /// Counts packets that have been read, and their bytes together.
+    pub(crate) fn take(&self, packets: usize, bytes: usize) {
+        self.used.fetch_add(packets as u64 * PACKET + bytes as u64, Ordering::SeqCst);
     }
 
-    /// Packets inside.
-    #[cfg(test)]
+    /// Packets inside, and their bytes.
     pub(crate) fn used(&self) -> (usize, usize) {
-        (self.packets.load(Ordering::SeqCst), self.bytes.load(Ordering::SeqCst))
+        let used = self.used.load(Ordering::SeqCst);
+        ((used / PACKET) as usize, (used % PACKET) as usize)
     }
 
     fn free(&self, wanted: usize) -> usize {
-        let packets = self.packet_limit.saturating_sub(self.packets.load(Ordering::SeqCst));
-        let bytes = self.byte_limit.saturating_sub(self.bytes.load(Ordering::SeqCst));
-        wanted.min(packets).min(bytes.div_ceil(LARGE_SLOT))
+        let (packets, bytes) = self.used();
+        wanted.min(self.packet_limit.saturating_sub(packets)).min(self.byte_limit.saturating_sub(bytes).div_ceil(LARGE_SLOT))
     }
 
     /// A quarter of the credit is back, or a batch's worth: enough for a wake-up to be worth while.
     fn may_resume(&self) -> bool {
-        let packets = self.packet_limit.saturating_sub(self.packets.load(Ordering::SeqCst));
+        let packets = self.packet_limit.saturating_sub(self.used().0);
         packets >= (self.packet_limit / 4).clamp(1, 32) && self.free(1) > 0
     }
 }
 
 impl Account for Credits {
     fn give_back(&self, bytes: usize) {
-        self.packets.fetch_sub(1, Ordering::SeqCst);
-        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.used.fetch_sub(PACKET + bytes as u64, Ordering::SeqCst);
         if self.stalled.load(Ordering::SeqCst) && self.may_resume() && self.stalled.swap(false, Ordering::SeqCst) {
             self.waker.wake();
         }
@@ -83,6 +82,7 @@ impl Account for Credits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -102,17 +102,17 @@ mod tests {
     fn packets_and_bytes_both_bound_what_is_read() {
         let (credits, _) = credits(10, 3 * LARGE_SLOT);
         assert_eq!((credits.allowance(32), credits.allowance(2)), (3, 2));
-        credits.take(2 * LARGE_SLOT);
+        credits.take(1, 2 * LARGE_SLOT);
         assert_eq!(credits.allowance(32), 1);
-        credits.take(LARGE_SLOT);
+        credits.take(1, LARGE_SLOT);
         assert_eq!(credits.allowance(32), 0);
     }
 
     #[test]
     fn who_had_none_is_woken_once() {
         let (credits, wakes) = credits(2, 1 << 20);
-        credits.take(100);
-        credits.take(100);
+        credits.take(1, 100);
+        credits.take(1, 100);
         assert_eq!(credits.allowance(8), 0);
         credits.give_back(100);
         credits.give_back(100);
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn nobody_is_woken_without_a_stall() {
         let (credits, wakes) = credits(4, 1 << 20);
-        credits.take(1);
+        credits.take(1, 1);
         credits.give_back(1);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
     }

@@ -100,10 +100,12 @@ impl DeviceSide {
 
     fn send_batch(&mut self) -> io::Result<()> {
         let sent = self.sender.send(&mut self.backlog)?;
-        self.counters.device.frames_sent.add(sent.frames);
-        self.counters.device.bytes_sent.add(sent.bytes);
-        self.counters.device.send_batches.increment();
-        self.counters.dropped(DropReason::DeviceError).add(sent.refused);
+        self.counters.device.frames_sent.add_alone(sent.frames);
+        self.counters.device.bytes_sent.add_alone(sent.bytes);
+        self.counters.device.send_batches.add_alone(1);
+        if sent.refused > 0 {
+            self.counters.dropped(DropReason::DeviceError).add(sent.refused);
+        }
         Ok(())
     }
 

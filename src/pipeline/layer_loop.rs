@@ -169,7 +169,9 @@ where
         if self.inbox.has_state() {
             self.take_state(now);
         }
-        self.out.counters().pipeline.messages.add(count as u64);
+        if count > 0 {
+            self.out.counters().pipeline.messages.add(count as u64);
+        }
         count + self.run_extra(now, limit)
     }
 

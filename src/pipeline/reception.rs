@@ -54,17 +54,6 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// This one and the one after it together.
-    pub(crate) fn and(&self, next: &Reading) -> Reading {
-        Reading {
-            frames: self.frames + next.frames,
-            bytes: self.bytes + next.bytes,
-            bytes_sent: self.bytes_sent + next.bytes_sent,
-            stock: next.stock,
-            at: next.at,
-        }
-    }
-
     /// Sees to it that the link layer takes what was read. To be called without the reception's lock.
     pub(crate) fn ring(&self, link: &Entry<link::Message>) {
         if self.frames > 0 {
@@ -120,8 +109,24 @@ impl Reception {
 
     /// Reads at most `limit` frames of those that are there.
     pub(crate) fn read(&mut self, limit: usize) -> io::Result<Reading> {
+        self.read_by(limit, limit)
+    }
+
+    /// The same, with room for no more than `at_once` at a time. They are delivered together. An error that comes after frames is left for the receive thread.
+    pub(crate) fn read_by(&mut self, at_once: usize, limit: usize) -> io::Result<Reading> {
+        let mut left = limit;
         self.stock = Stock::Unknown;
-        self.stock = self.receiver.read(&self.pool, limit, &mut self.batch)?;
+        while left > 0 && self.stock == Stock::Unknown {
+            match self.receiver.read(&self.pool, at_once.min(left), &mut self.batch) {
+                Ok(stock) => self.stock = stock,
+                Err(error) if self.batch.is_empty() => return Err(error),
+                Err(error) => {
+                    self.left_error = Some(error);
+                    break;
+                }
+            }
+            left = left.saturating_sub(at_once);
+        }
         Ok(self.deliver(self.stock))
     }
 
@@ -136,15 +141,14 @@ impl Reception {
         let counters = &self.counters.device;
         let sent_before = std::mem::replace(&mut self.bytes_sent, counters.bytes_sent.get());
         let bytes_sent = usize::try_from(self.bytes_sent.wrapping_sub(sent_before)).unwrap_or(usize::MAX);
-        counters.receive_batches.increment();
-        counters.frames_received.add(frames as u64);
-        counters.bytes_received.add(bytes as u64);
+        counters.receive_batches.add_alone(1);
+        counters.frames_received.add_alone(frames as u64);
+        counters.bytes_received.add_alone(bytes as u64);
+        self.credits.take(frames, bytes);
         for mut packet in self.batch.drain(..) {
-            let bytes = packet.len();
             self.number += 1;
             (packet.arrived, packet.number) = (now, self.number);
-            self.credits.take(bytes);
-            packet.guard = Some(Guard::new(self.credits.clone(), bytes));
+            packet.guard = Some(Guard::new(self.credits.clone(), packet.len()));
             self.frames.push_back(link::Message::Frame(packet));
         }
         self.link.put(&mut self.frames, &mut |reason, _| self.counters.dropped(reason).increment());

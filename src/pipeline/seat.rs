@@ -367,21 +367,12 @@ impl Chair {
     /// Reads some frames. `None` if that is left to the receive thread: somebody else reads, there is no credit, the device fails.
     fn read(&self) -> Option<Reading> {
         let mut reception = self.reception.try_lock()?;
-        let mut reading = read_some(&mut reception)?;
-        while reading.stock == Stock::Unknown && reading.frames < FRAMES {
-            let Some(next) = read_some(&mut reception) else { break };
-            reading = reading.and(&next);
+        let limit = reception.allowance(FRAMES);
+        if limit == 0 {
+            return None;
         }
-        Some(reading)
+        reception.read_by(FRAMES_AT_ONCE, limit).map_err(|error| reception.left_error = Some(error)).ok()
     }
-}
-
-fn read_some(reception: &mut Reception) -> Option<Reading> {
-    let limit = reception.allowance(FRAMES_AT_ONCE);
-    if limit == 0 {
-        return None;
-    }
-    reception.read(limit).map_err(|error| reception.left_error = Some(error)).ok()
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl Connections {
 
     /// A segment, its TCP header in front.
     pub(super) fn arrived(&mut self, environment: &mut Environment, now: Instant, delivery: Delivery, out: &mut Out) {
-        out.counters().transport.segments_received.increment();
+        out.counters().transport.segments_received.add_alone(1);
         let Some(segment) = segment::parse(environment, delivery, out) else { return };
         let ends = Ends { local: segment.destination, remote: segment.source };
         match self.find(environment, now, ends, out) {

@@ -10,6 +10,7 @@ use crate::wire::{TcpFlags, TcpHeader};
 use std::net::SocketAddr;
 
 /// The segment, if it is one that a connection may see; else it is dropped and counted.
+#[inline]
 pub(super) fn parse(environment: &Environment, mut delivery: Delivery, out: &mut Out) -> Option<Segment> {
     if let Err(reason) = check_addresses(environment, &delivery) {
         out.drop_packet(reason, delivery.packet);

@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("packet_socket_with_offload_whose_peer_has_none", ethtool, || packet_socket(true, false)),
         trial("tap_with_offload", needs, || tap(true)),
         trial("tap_without_offload", needs, || tap(false)),
+        trial("a_tap_that_was_there_has_no_header_without_offload", needs, tap_that_was_there),
         trial("tun_with_offload", needs, || tun(true)),
         trial("tun_without_offload", needs, || tun(false)),
         trial("an_mtu_that_grows_costs_a_tap_without_offload_one_frame", needs, tap_whose_mtu_grows),
@@ -123,6 +124,21 @@ fn tap(offload: bool) {
     let mac = namespace.inside(|| host::interface("tap0")).unwrap().mac.unwrap();
     let (longest, has_size) = transfer(&mut toy(&namespace, device, mac), &namespace);
     assert!(has_size && (!offload || longest > 3_000), "longest packet: {longest} bytes");
+}
+
+/// Without offload an interface that was there before has no virtio-net header in front of frames, and stays.
+fn tap_that_was_there() {
+    let namespace = Namespace::new("dev");
+    namespace.run("ip tuntap add dev tap0 mode tap; ip link set tap0 up");
+    let header = || namespace.run("cat /sys/class/net/tap0/tun_flags").trim().trim_start_matches("0x").chars().rev().nth(3) == Some('5');
+    let device = namespace.inside(|| TunTap::tap("tap0").and_then(|tap| tap.mac(OWN_MAC).offload(false))).unwrap();
+    assert!(!header(), "no header");
+    configure(&namespace, "tap0");
+    let mac = namespace.inside(|| host::interface("tap0")).unwrap().mac.unwrap();
+    let (_, has_size) = transfer(&mut toy(&namespace, device, mac), &namespace);
+    assert!(has_size);
+    let device = namespace.inside(|| TunTap::tap("tap0").and_then(|tap| tap.offload(false)?.offload(true))).unwrap();
+    assert!(header() && device.properties().offload.checksum, "a header");
 }
 
 fn tun(offload: bool) {

@@ -93,6 +93,10 @@ impl Network {
     #[track_caller]
     fn on_tun_tap(name: &str, open: impl FnOnce(&str) -> std::io::Result<TunTap> + Send, offload: bool) -> Network {
         let kernel = Namespace::new("interop");
+        if !offload {
+            // One that lasts: there is no header in front of frames then.
+            kernel.run(&format!("ip tuntap add dev {name} mode tap"));
+        }
         let device = kernel.inside(|| open(name)?.offload(offload)).expect("the device is made");
         kernel.run(&format!("ip address add 192.0.2.1/24 dev {name}; ip link set {name} up"));
         let builder = Stack::builder().device(device).address("192.0.2.2/24".parse().unwrap()).handoff(handoff::current());

@@ -23,6 +23,11 @@ impl ReceiveBuffer {
         [self.start.bytes_mut(), self.rest.bytes_mut()]
     }
 
+    /// The first of them, which is all that a frame of the usual size takes.
+    pub(super) fn start_mut(&mut self) -> &mut [u8] {
+        self.start.bytes_mut()
+    }
+
     /// The first `length` bytes as a packet; other slots take the places of those that it has.
     pub(super) fn take(&mut self, length: usize, pool: &Pool) -> Packet {
         let in_rest = length.saturating_sub(self.start.len());

@@ -6,6 +6,8 @@
 //!
 //! Opening by name uses the interface if it exists, and else creates one that vanishes with the descriptor; a created one is set up, its addresses are
 //! the caller's business.
+//!
+//! A virtio-net header in front of each frame is what offload takes. Without offload it is left out where that needs no interface to be made anew.
 
 use super::netlink::{Link, link_by_name, set_up};
 use super::receive_buffer::ReceiveBuffer;
@@ -81,14 +83,7 @@ impl TunTap {
 
     fn open_named(name: &str, kind: TunTapKind) -> io::Result<TunTap> {
         let existed = link_by_name(name).is_ok();
-        let tun: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(|error| open_error(name, error))?.into();
-        let kind_flag = if kind == TunTapKind::Tap { libc::IFF_TAP } else { libc::IFF_TUN };
-        let attach = |flags: libc::c_int| sys::tun_set_interface(&tun, name, (kind_flag | libc::IFF_NO_PI | flags) as libc::c_short);
-        let has_header = match attach(libc::IFF_VNET_HDR) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(0).map(|()| false),
-            result => result.map(|()| true),
-        };
-        let has_header = has_header.map_err(|error| open_error(name, error))?;
+        let (tun, has_header) = attach(name, kind, true).map_err(|error| open_error(name, error))?;
         let link = link_by_name(name)?;
         if !existed {
             set_up(link.index)?;
@@ -112,14 +107,33 @@ impl TunTap {
 
     /// Switches super-segments and checksum offload on or off.
     pub fn offload(mut self, on: bool) -> io::Result<TunTap> {
+        if self.has_header != on && self.link.is_some() && self.outlives_descriptor()? {
+            self = self.attached_again(on)?;
+        }
         self.offload = on && self.has_header;
         if self.has_header {
             sys::tun_set_header_length(&self.tun, virtio::LENGTH as libc::c_int)?;
-            // Not USO: a super-datagram from the kernel would only be cut again, since to UDP each piece is a datagram of its own.
-            let all = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
-            sys::tun_set_offload(&self.tun, if on { all } else { 0 })?;
         }
+        // Not USO: a super-datagram from the kernel would only be cut again, since to UDP each piece is a datagram of its own.
+        let all = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+        // An interface keeps what its last descriptor took.
+        sys::tun_set_offload(&self.tun, if self.offload { all } else { 0 })?;
         Ok(self)
+    }
+
+    /// Whether the interface stays when its descriptor is closed.
+    fn outlives_descriptor(&self) -> io::Result<bool> {
+        sys::tun_interface(&self.tun).map(|(_, flags)| flags & libc::IFF_PERSIST != 0)
+    }
+
+    /// The same interface, with a virtio-net header in front of frames or without.
+    fn attached_again(self, with_header: bool) -> io::Result<TunTap> {
+        let TunTap { tun, name, medium, mtu, link, .. } = self;
+        let kind = if medium == Medium::Ip { TunTapKind::Tun } else { TunTapKind::Tap };
+        drop(tun);
+        let (tun, has_header) = attach(&name, kind, with_header).map_err(|error| open_error(&name, error))?;
+        sys::set_nonblocking(&tun)?;
+        Ok(TunTap { tun, name, medium, mtu, has_header, offload: false, link })
     }
 
     /// Sends from and receives on this MAC address (TAP only; on a TUN there is none to set).
@@ -134,6 +148,18 @@ impl TunTap {
         let on = self.offload;
         DeviceOffload { checksum: on, tcp_segmentation_ipv4: on, tcp_segmentation_ipv6: on, udp_segmentation: on }
     }
+}
+
+/// A descriptor of the interface `name`, and whether there is a virtio-net header in front of frames: not without being wanted, nor on kernels that have none.
+fn attach(name: &str, kind: TunTapKind, with_header: bool) -> io::Result<(OwnedFd, bool)> {
+    let tun: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?.into();
+    let kind = if kind == TunTapKind::Tap { libc::IFF_TAP } else { libc::IFF_TUN };
+    let set = |header: libc::c_int| sys::tun_set_interface(&tun, name, (kind | libc::IFF_NO_PI | header) as libc::c_short);
+    let has_header = match set(if with_header { libc::IFF_VNET_HDR } else { 0 }) {
+        Err(error) if with_header && error.raw_os_error() == Some(libc::EINVAL) => set(0).map(|()| false)?,
+        result => result.map(|()| with_header)?,
+    };
+    Ok((tun, has_header))
 }
 
 fn open_error(name: &str, error: io::Error) -> io::Error {
@@ -234,9 +260,13 @@ impl TunTapReceiver {
     /// The next frame; `None` if there is none now, or never more.
     fn read_frame(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
         let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
-        let [start, rest] = buffer.pieces_mut();
-        let room = start.len() + if self.are_short { 0 } else { rest.len() };
-        let read = if self.are_short { sys::read(&self.tun, start) } else { sys::read_into_both(&self.tun, [start, rest]) };
+        let (room, read) = if self.are_short {
+            let start = buffer.start_mut();
+            (start.len(), sys::read(&self.tun, start))
+        } else {
+            let pieces = buffer.pieces_mut();
+            (pieces.iter().map(|piece| piece.len()).sum(), sys::read_into_both(&self.tun, pieces))
+        };
         let length = match read {
             Ok(length) => length,
             Err(error) => return self.survive(error),

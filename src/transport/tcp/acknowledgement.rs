@@ -71,6 +71,11 @@ impl Connection {
         }
         self.recovery.probes_unanswered = 0;
         let window = self.scaled_window(segment);
+        if acknowledgement == self.send.unacknowledged && self.awaits_nothing(segment) {
+            self.take_window(segment, window);
+            self.take_echo(cx, segment);
+            return;
+        }
         let was_duplicate = self.is_duplicate(segment, window);
         let is_repeated = segment.length() == 0 && acknowledgement == self.send.unacknowledged && window == self.send.window;
         let in_network = self.send.scoreboard.in_flight();
@@ -106,6 +111,12 @@ impl Connection {
             let bytes = progress.delivered.min(in_network).saturating_sub(syn);
             self.grow_congestion_window(segment, Growth { bytes, in_flight: in_network, sample, is_window_limited });
         }
+    }
+
+    /// Whether an acknowledgement of nothing new says nothing: nothing is in flight, and nothing was sent again that may have been sent for nothing. So it is where
+    /// the peer alone sends.
+    fn awaits_nothing(&self, segment: &Segment) -> bool {
+        self.send.scoreboard.is_empty() && segment.header.options.sack.is_empty() && self.recovery.is_undisturbed()
     }
 
     fn told(&self, segment: &Segment, progress: &Progress) -> Told {

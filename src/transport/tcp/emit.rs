@@ -335,7 +335,7 @@ pub(super) fn emit(cx: &mut Context<'_>, route: &Route, header: &TcpHeader, mut 
     if cx.out.is_observed() {
         log_departure(cx, route, header, packet.len() - header.header_length());
     }
-    cx.out.counters().transport.segments_sent.increment();
+    cx.out.counters().transport.segments_sent.add_alone(1);
     cx.out.down.push_back(network::Message::Send(Outgoing {
         source: route.local.ip(),
         destination: route.remote.ip(),

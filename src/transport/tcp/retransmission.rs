@@ -179,6 +179,11 @@ impl Recovery {
         self.phase == Phase::Open
     }
 
+    /// Nothing was lost or probed for lately, as far as acknowledgements may still tell.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.phase == Phase::Open && self.episode.is_none() && !self.loss_probes.is_outstanding()
+    }
+
     /// Whether the congestion window is frozen.
     pub(super) fn is_fast(&self) -> bool {
         matches!(self.phase, Phase::Fast(_))
