@@ -71,15 +71,21 @@ impl Bench {
     /// Hands every mark over, ends the batch, and repeats while there are marks; wakes nobody.
     pub(super) fn settle(&mut self) {
         for _ in 0..1_000 {
-            let marked = std::mem::take(&mut *self.marks.0.lock());
-            let is_idle = marked.is_empty();
-            marked.into_iter().for_each(|socket| self.handle(Message::Marked(socket)));
+            let is_idle = !self.take_marks();
             self.transport.end_batch(self.now, &mut self.out);
             if is_idle {
                 return;
             }
         }
         panic!("the transport layer does not come to rest");
+    }
+
+    /// Hands every mark over; more may happen in the same batch. False if there was none.
+    pub(super) fn take_marks(&mut self) -> bool {
+        let marked = std::mem::take(&mut *self.marks.0.lock());
+        let is_any = !marked.is_empty();
+        marked.into_iter().for_each(|socket| self.handle(Message::Marked(socket)));
+        is_any
     }
 
     #[track_caller]

@@ -59,7 +59,7 @@ impl Bench {
     fn answer_syn(&mut self, shared: &TcpShared) {
         let syn = self.segments().pop().unwrap().0;
         let (local, remote) = ends_of(shared);
-        let options = TcpOptions { maximum_segment_size: Some(1460), ..TcpOptions::default() };
+        let options = TcpOptions { maximum_segment_size: Some(1460), sack_permitted: true, ..TcpOptions::default() };
         let answer = TcpHeader { options, ..header(TcpFlags::SYN_ACK, 1_000, syn.sequence + 1) };
         self.arrive_segment(&remote, &local, answer, b"");
         assert_eq!(shared.state.lock().phase, Phase::Connected);
@@ -100,17 +100,30 @@ impl Bench {
 
     /// The program writes so many bytes, which leave as far as they may.
     fn write(&mut self, shared: &TcpShared, bytes: usize) {
+        self.put(shared, bytes);
+        self.settle();
+    }
+
+    /// The program writes so many bytes, which nobody takes yet.
+    fn put(&self, shared: &TcpShared, bytes: usize) {
         let slice = self.pool.copy_from(0, &vec![7; bytes]);
         let mut state = shared.state.lock();
         state.unacknowledged += slice.len();
         state.to_send.push_back(slice);
         drop(state);
         shared.mark(Mark::Send);
-        self.settle();
     }
 
     fn count(&self) -> usize {
         self.transport.connections()
+    }
+
+    /// How many bytes lie between `start` and the FIN that has left.
+    fn bytes_before_fin(&mut self, start: SequenceNumber) -> Option<u32> {
+        let sent = self.sent();
+        let headers = sent.iter().map(|outgoing| (TcpHeader::parse(&outgoing.packet.to_vec()).unwrap().0, outgoing.packet.len()));
+        let mut fins = headers.filter(|(header, _)| header.flags.contains(TcpFlags::FIN));
+        fins.next().map(|(header, length)| header.sequence.distance_from(start) + (length - header.header_length()) as u32)
     }
 }
 
@@ -549,6 +562,41 @@ fn who_was_reset_hears_of_it_whatever_comes_in_the_same_batch() {
             bench.settle();
             assert_eq!((failure(&shared), shared.state.lock().phase), (expected, Phase::Closed), "{what}, closing: {is_closing}");
             assert_eq!((bench.out.wakes.len(), bench.count()), (1, 0), "{what}, closing: {is_closing}");
+        }
+    }
+}
+
+/// A timer that sends something new, such as a loss probe, may come between the program's end and that of the batch, when what it wrote is taken.
+#[test]
+fn the_fin_follows_all_that_was_written_whatever_comes_in_the_same_batch() {
+    type Event = fn(&mut Bench, &TcpShared);
+    let ends: [(&str, Event); 3] = [
+        ("dropped", |_, shared| shared.mark(Mark::Released)),
+        ("half-closed", |_, shared| {
+            shared.state.lock().write_closed = true;
+            shared.mark(Mark::CloseWrite);
+        }),
+        ("shut down", |bench, _| bench.handle(Message::CloseAll)),
+    ];
+    let in_one_batch: [(&str, Event); 4] = [
+        ("nothing", |_, _| {}),
+        ("a timer that is due", |bench, _| bench.transport.run_timers(bench.now, &mut bench.out)),
+        ("room", |bench, _| bench.handle(Message::Marked(Socket::DeviceRoom))),
+        ("a path MTU", |bench, _| bench.handle(Message::PathMtu { destination: ip("192.0.2.9"), mtu: 1_400 })),
+    ];
+    for (end, ends) in ends {
+        for (what, happens) in in_one_batch {
+            let mut bench = Bench::new(&Config::default());
+            let shared = bench.established("0.0.0.0:0", "192.0.2.9:80");
+            bench.write(&shared, 5_000);
+            let start = bench.segments()[0].0.sequence;
+            bench.now = bench.deadline().expect("a loss probe");
+            bench.put(&shared, 3_000);
+            ends(&mut bench, &shared);
+            bench.take_marks();
+            happens(&mut bench, &shared);
+            bench.settle();
+            assert_eq!(bench.bytes_before_fin(start), Some(8_000), "{end}, then {what}");
         }
     }
 }

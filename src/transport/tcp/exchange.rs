@@ -17,6 +17,8 @@ const SMALL_SLICE: usize = 512;
 pub(super) struct News {
     /// Something in the shared state is to be looked at.
     pub(super) is_wanted: bool,
+    /// The connection is to be closed: no more is taken than what is written already.
+    is_closing: bool,
     /// The options are among it.
     pub(super) options_changed: bool,
     /// Bytes acknowledged since we last told.
@@ -34,8 +36,9 @@ pub(super) struct News {
 impl News {
     /// Whether there is nothing to tell or to take.
     pub(super) fn is_empty(&self) -> bool {
-        let News { is_wanted, options_changed, acknowledged, phase, failure, soft_failure, is_opening, readiness, taken } = self;
-        let has_wishes = *is_wanted || *options_changed || *is_opening || !taken.is_empty();
+        let News { is_wanted, is_closing, options_changed, acknowledged, phase, failure, soft_failure, is_opening, readiness, taken } =
+            self;
+        let has_wishes = *is_wanted || *is_closing || *options_changed || *is_opening || !taken.is_empty();
         let tells = phase.is_some() || failure.is_some() || soft_failure.is_some() || !readiness.is_empty();
         !has_wishes && !tells && *acknowledged == 0
     }
@@ -58,6 +61,11 @@ impl News {
     pub(super) fn connected_early(&mut self) {
         self.is_wanted = true;
         self.phase = Some(Phase::Connected);
+    }
+
+    pub(super) fn closes(&mut self) {
+        self.is_wanted = true;
+        self.is_closing = true;
     }
 
     pub(super) fn failed(&mut self, failure: Failure) {
@@ -168,8 +176,10 @@ impl Connection {
         }
     }
 
+    /// That there will be no more to send is learnt here alone, where all that was written is taken, under one lock: a timer that sends before the batch ends must
+    /// not put the FIN in front of it.
     fn take_wishes(&mut self, cx: &Context<'_>, state: &mut TcpSharedState) {
-        self.send.finish |= state.write_closed;
+        self.send.finish |= state.write_closed || self.news.is_closing;
         // A connection that was closed for the program takes nothing more.
         state.write_closed |= self.send.finish;
         if std::mem::take(&mut self.news.options_changed) {

@@ -51,15 +51,13 @@ impl Connection {
         }
     }
 
-    /// CLOSE (§3.10.4): no more is taken from the program; FIN follows what it wrote. Before the handshake there is nothing to close.
+    /// CLOSE (§3.10.4): no more is taken from the program; FIN follows what it wrote, and so is [`Connection::exchange`]'s to add. Before the handshake there is
+    /// nothing to close.
     pub fn close(&mut self, cx: &mut Context<'_>) {
         match self.state {
             State::SynSent => self.fail(cx, Failure::Aborted),
             state if state.is_over() => {}
-            _ => {
-                self.news.is_wanted = true;
-                self.send.finish = true;
-            }
+            _ => self.news.closes(),
         }
         self.end_batch(cx);
     }
