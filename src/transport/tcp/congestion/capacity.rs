@@ -45,12 +45,21 @@ impl Capacity {
         (self.since, self.bytes) = (Some(acknowledged.now), 0);
     }
 
-    /// Bytes in flight that fill the path with a reserve in its queue: of the round trip, and of `least` at least. `None` before there was a measurement.
+    /// Bytes in flight that fill the path and nothing of its queue. `None` before there was a measurement.
+    pub(super) fn product(&self) -> Option<usize> {
+        self.bytes_in(self.round_trip?)
+    }
+
+    /// Bytes in flight that fill the path with a reserve in its queue: of the round trip, and of `least` at least.
     pub(super) fn window(&self, least: Duration) -> Option<usize> {
-        let round_trip = self.round_trip.filter(|_| self.rate > 0)?;
+        let round_trip = self.round_trip?;
         let [numerator, denominator] = RESERVE;
-        let time = (round_trip * numerator / denominator).max(round_trip + least);
-        usize::try_from(u128::from(self.rate) * time.as_nanos() / 1_000_000_000).ok()
+        self.bytes_in((round_trip * numerator / denominator).max(round_trip + least))
+    }
+
+    fn bytes_in(&self, time: Duration) -> Option<usize> {
+        let bytes = u128::from(self.rate) * time.as_nanos() / 1_000_000_000;
+        usize::try_from(bytes).ok().filter(|_| self.rate > 0)
     }
 }
 
@@ -73,6 +82,7 @@ mod tests {
     fn a_steady_stream_shows_its_rate() {
         let capacity = measured((0..100).map(|millis| (millis, 1_000)));
         assert_eq!(capacity.rate, 1_000_000);
+        assert_eq!(capacity.product(), Some(40_000));
         assert_eq!(capacity.window(Duration::ZERO), Some(57_142), "ten sevenths of 40 kB");
         assert_eq!(capacity.window(ROUND_TRIP), Some(80_000));
     }

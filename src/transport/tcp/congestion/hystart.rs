@@ -8,9 +8,10 @@
 //! - It is the least of every eight samples that is compared with the last round's, not that of the whole round so far. What goes at the beginning of a round finds
 //!   the queue that the round before has left, and slow start sends faster than the path carries only behind that: the least of a round rises a round trip after the
 //!   queue has begun to grow, and the window has doubled once more. A queue that is gone with the next eight was a burst, and the exit is taken back, as §4.2 has it.
-//! - Conservative Slow Start does not grow beyond what the path was seen to carry and a reserve ([`Capacity`]), and gives back what slow start was ahead of that once
-//!   it is known that no loss tells the same: five rounds of a quarter more are three windows, and where the delay has risen, the path is full with the
-//!   first of them.
+//! - Conservative Slow Start does not grow beyond what the path was seen to carry ([`Capacity`]) until it is known that nothing of slow start's last window was lost:
+//!   what slow start sends it sends in trains, and the last one stands in the queue then, higher than it would if it were spread over the round trip. Then a
+//!   reserve is added, or what slow start was ahead of it is given back. Five rounds of a quarter more would be three windows, and where the delay has
+//!   risen, the path is full with the first of them.
 //! - An acknowledgement of many segments counts as many samples: as many as a receiver would have sent that
 //!   merges nothing, one for every second segment (RFC 5681 §4.2). Else a round of super-segments, each acknowledged once, would rarely have eight.
 
@@ -70,11 +71,14 @@ impl HyStart {
         self.conservative.is_some()
     }
 
-    /// How far Conservative Slow Start lets a window of `bytes` go: no further than the path carries.
+    /// How far Conservative Slow Start lets a window of `bytes` go: no further than the path carries, and later with a reserve in its queue.
     pub(super) fn ceiling(&self, bytes: usize) -> usize {
         let Some(css) = self.conservative else { return usize::MAX };
-        let carried = self.capacity.window(MIN_RTT_THRESH).unwrap_or(usize::MAX);
-        if css.rounds < KNOWN_ROUNDS { carried.max(bytes) } else { carried }
+        let ceiling = match css.rounds {
+            ..KNOWN_ROUNDS => self.capacity.product().map(|product| product.max(bytes)),
+            _ => self.capacity.window(MIN_RTT_THRESH),
+        };
+        ceiling.unwrap_or(usize::MAX)
     }
 
     /// Takes an acknowledgement in slow start.
@@ -221,11 +225,12 @@ mod tests {
             let now = Instant::from_millis(millis);
             sender.start.capacity.acknowledged(&Acknowledged { now, ..Acknowledged::sample(1_000, Duration::from_millis(40)) });
         }
+        sender.round([60; 10]);
+        assert_eq!([30_000, 500_000].map(|bytes| sender.start.ceiling(bytes)), [40_000, 500_000], "no further, and no less yet");
+        sender.round([60; 10]);
         let carried = 40_000 * 10 / 7;
-        sender.round([60; 10]);
-        assert_eq!([30_000, 500_000].map(|bytes| sender.start.ceiling(bytes)), [carried, 500_000], "no further, and no less yet");
-        sender.round([60; 10]);
-        assert_eq!(sender.start.ceiling(500_000), carried, "no loss has told of it: it is given back");
+        let later = [30_000, 500_000].map(|bytes| sender.start.ceiling(bytes));
+        assert_eq!(later, [carried; 2], "nothing was lost: it may take a reserve, and what is more is given back");
     }
 
     #[test]
