@@ -8,12 +8,12 @@ mod copying;
 use super::backend::{Backend, unspecified};
 use super::waiting::{Patience, Settings, Side, Wait};
 use crate::layer::Notify;
-use crate::packet::{Pool, SMALL_SLOT, Slice};
+use crate::packet::{Pool, Slice};
 use crate::pipeline::Status;
 use crate::transport::shared::{Failure, Mark, Phase, Readiness, SocketOptions, StreamInfo, TcpShared, TcpSharedState};
 use crate::transport::tcp::State;
 use crate::wire::Protocol;
-use copying::{LARGE_CHUNK, copy_in, copy_out};
+use copying::{LARGE_CHUNK, Source, copy_out};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::fmt;
@@ -260,9 +260,10 @@ impl TcpStream {
     fn write_now(&self, buffers: &[IoSlice<'_>], wanted: usize) -> Option<io::Result<usize>> {
         let Handle { shared, backend, turn, .. } = &*self.handle;
         let turn = turn.lock();
-        let (count, tail) = reserve(&mut shared.state.lock(), wanted)?;
-        let chunks = copy_in(&backend.pool, buffers, count, tail);
-        let result = hand_over(&mut shared.state.lock(), chunks, count);
+        let mut source = Source::new(buffers, wanted);
+        let reserved = reserve(&mut shared.state.lock(), &mut source, wanted)?;
+        let chunks = source.into_chunks(&backend.pool);
+        let result = if chunks.is_empty() { Ok(reserved.joined) } else { hand_over(&mut shared.state.lock(), chunks, &reserved) };
         drop(turn);
         if result.is_ok() {
             shared.mark(Mark::Send);
@@ -334,13 +335,17 @@ fn look(state: &TcpSharedState, room: usize, seen: &mut Slices) -> bool {
     false
 }
 
+fn is_over_for_writers(state: &TcpSharedState) -> bool {
+    state.phase == Phase::Closed || state.write_closed || state.failure.is_some()
+}
+
 /// The failure once, then `BrokenPipe`: the order of Linux's `tcp_sendmsg`.
+fn take_write_error(state: &mut TcpSharedState) -> io::Error {
+    state.failure.take().map_or_else(|| io::ErrorKind::BrokenPipe.into(), io::Error::from)
+}
+
 fn write_error(state: &mut TcpSharedState) -> Option<io::Error> {
-    if state.phase == Phase::Closed || state.write_closed || state.failure.is_some() {
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        return Some(state.failure.take().map_or_else(broken, io::Error::from));
-    }
-    None
+    is_over_for_writers(state).then(|| take_write_error(state))
 }
 
 fn room_to_write(state: &mut TcpSharedState) -> Option<io::Result<()>> {
@@ -351,22 +356,32 @@ fn room_to_write(state: &mut TcpSharedState) -> Option<io::Result<()>> {
     }
 }
 
-/// Counts what will be written, so that no other writer takes the same room, and borrows the last chunk if a short write may fit behind it.
-fn reserve(state: &mut TcpSharedState, wanted: usize) -> Option<(usize, Option<Slice>)> {
+/// The room that a write has taken.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Reserved {
+    count: usize,
+    /// Of these already behind the last chunk.
+    joined: usize,
+}
+
+/// Counts what will be written, so that no other writer takes the same room, and puts a short write behind the last chunk, as far as that has room.
+fn reserve(state: &mut TcpSharedState, source: &mut Source<'_>, wanted: usize) -> Option<Reserved> {
     let count = wanted.min(state.send_room());
     if count == 0 || state.phase != Phase::Connected || state.write_closed || state.failure.is_some() {
         return None;
     }
     state.unacknowledged += count;
-    let tail = if count < SMALL_SLOT { state.to_send.pop_back() } else { None };
-    Some((count, tail))
+    source.limit(count);
+    let joined = state.to_send.back_mut().map_or(0, |tail| source.join(tail));
+    Some(Reserved { count, joined })
 }
 
-/// Gives the chunks to the connection, unless it ended meanwhile.
-fn hand_over(state: &mut TcpSharedState, chunks: SmallVec<[Slice; 4]>, count: usize) -> io::Result<usize> {
-    if let Some(error) = write_error(state) {
-        state.unacknowledged = state.unacknowledged.saturating_sub(count);
-        return Err(error);
+/// Gives the chunks to the connection, unless it ended meanwhile: then what was joined is all that was written.
+fn hand_over(state: &mut TcpSharedState, chunks: SmallVec<[Slice; 4]>, reserved: &Reserved) -> io::Result<usize> {
+    let Reserved { count, joined } = *reserved;
+    if is_over_for_writers(state) {
+        state.unacknowledged = state.unacknowledged.saturating_sub(count - joined);
+        return if joined > 0 { Ok(joined) } else { Err(take_write_error(state)) };
     }
     state.to_send.extend(chunks);
     Ok(count)

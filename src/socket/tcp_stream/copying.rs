@@ -1,4 +1,5 @@
-//! The one copy of a write, and the one of a read: between a program's buffers and slots, outside the socket's lock.
+//! The one copy of a write, and the one of a read: between a program's buffers and slots, outside the socket's lock, but for what a short write puts behind the
+//! last chunk.
 //!
 //! Owns how a write is cut into chunks. Refuses to know sockets: who has room, and what waits, is `tcp_stream.rs`'s to say.
 
@@ -34,31 +35,48 @@ pub(super) fn copy_out(slices: &[Slice], buffers: &mut [IoSliceMut<'_>]) -> usiz
     done
 }
 
-/// Copies the first `count` bytes of `buffers`: behind `tail` what fits there, the rest into chunks of its own.
-pub(super) fn copy_in(pool: &Pool, buffers: &[IoSlice<'_>], count: usize, tail: Option<Slice>) -> SmallVec<[Slice; 4]> {
-    let mut source = Source { buffers, first: &[], left: count };
-    let mut chunks = SmallVec::new();
-    if let Some(mut tail) = tail {
-        source.append_to(&mut tail);
-        chunks.push(tail);
-    }
-    let chunk_bytes = if count > LARGE_WRITE { LARGE_CHUNK } else { SMALL_SLOT };
-    while source.left > 0 {
-        let mut buffer = pool.buffer(0, source.left.min(chunk_bytes));
-        source.fill(buffer.bytes_mut());
-        chunks.push(buffer.freeze());
-    }
-    chunks
-}
-
-/// The first `left` bytes of what `first` and then `buffers` hold.
-struct Source<'a> {
+/// What is still to be copied of a write: the first `left` bytes of what `first` and then `buffers` hold.
+pub(super) struct Source<'a> {
     buffers: &'a [IoSlice<'a>],
     first: &'a [u8],
     left: usize,
 }
 
 impl<'a> Source<'a> {
+    /// The first `count` bytes of `buffers`, which hold as many at least.
+    pub(super) fn new(buffers: &'a [IoSlice<'a>], count: usize) -> Source<'a> {
+        Source { buffers, first: &[], left: count }
+    }
+
+    /// Leaves no more than `count` bytes to be copied.
+    pub(super) fn limit(&mut self, count: usize) {
+        self.left = self.left.min(count);
+    }
+
+    /// Copies what has room behind `tail`, and says how much that was. None of it, if more is left than a small slot holds: then the rest is copied anyway.
+    pub(super) fn join(&mut self, tail: &mut Slice) -> usize {
+        let before = self.left;
+        while self.left > 0 && before < SMALL_SLOT {
+            match tail.grow_back(self.next()) {
+                0 => break,
+                count => self.advance(count),
+            }
+        }
+        before - self.left
+    }
+
+    /// Copies the rest into chunks of its own.
+    pub(super) fn into_chunks(mut self, pool: &Pool) -> SmallVec<[Slice; 4]> {
+        let chunk_bytes = if self.left > LARGE_WRITE { LARGE_CHUNK } else { SMALL_SLOT };
+        let mut chunks = SmallVec::new();
+        while self.left > 0 {
+            let mut buffer = pool.buffer(0, self.left.min(chunk_bytes));
+            self.fill(buffer.bytes_mut());
+            chunks.push(buffer.freeze());
+        }
+        chunks
+    }
+
     /// The next bytes that lie together.
     fn next(&mut self) -> &'a [u8] {
         while self.first.is_empty() {
@@ -71,15 +89,6 @@ impl<'a> Source<'a> {
     fn advance(&mut self, count: usize) {
         self.first = self.first.get(count..).unwrap_or_default();
         self.left -= count;
-    }
-
-    fn append_to(&mut self, tail: &mut Slice) {
-        while self.left > 0 {
-            match tail.grow_back(self.next()) {
-                0 => return,
-                count => self.advance(count),
-            }
-        }
     }
 
     /// Fills `room`, which is no longer than what is left.

@@ -130,6 +130,30 @@ fn a_write_takes_the_room_there_is_and_small_writes_share_a_slot() {
     assert!(fake.next_tcp().1.has(Mark::Send) && fake.is_idle());
 }
 
+/// The connection may end, and take what there is, between the two steps of a write.
+#[test]
+fn what_a_short_write_joins_is_written_whatever_becomes_of_its_rest() {
+    let fake = Fake::new(Waiting::Never);
+    let (stream, shared) = stream(&fake);
+    (&stream).write_all(&[1; 2_000]).unwrap();
+    let write = |end: fn(&mut TcpSharedState)| {
+        let buffers = [IoSlice::new(&[2; 100])];
+        let mut source = Source::new(&buffers, 100);
+        let reserved = reserve(&mut shared.state.lock(), &mut source, 100).unwrap();
+        let chunks = source.into_chunks(&fake.backend.pool);
+        end(&mut shared.state.lock());
+        (hand_over(&mut shared.state.lock(), chunks, &reserved), shared.state.lock().unacknowledged)
+    };
+    let (written, unacknowledged) = write(|state| state.write_closed = true);
+    assert_eq!((written.unwrap(), unacknowledged), (48, 2_048));
+    assert_eq!(to_send(&shared), [vec![1; 2_000], vec![2; 48]].concat());
+    change(&shared, |state| state.write_closed = false);
+    let (written, unacknowledged) = write(|state| state.failure = Some(Failure::Reset));
+    assert_eq!((kind(written), unacknowledged), (ErrorKind::ConnectionReset, 2_048), "there was no room behind the last chunk");
+    let (written, unacknowledged) = write(|_| ());
+    assert_eq!((written.unwrap(), unacknowledged, to_send(&shared).len()), (100, 2_148, 2_148));
+}
+
 #[test]
 fn long_writes_go_to_large_slots_and_stay_in_order() {
     let fake = Fake::new(Waiting::Never);
