@@ -51,7 +51,7 @@ impl Connection {
         }
     }
 
-    /// CLOSE (§3.10.4): no more is taken from the program; FIN follows what it wrote, and so is [`Connection::exchange`]'s to add. Before the handshake there is
+    /// CLOSE (§3.10.4): no more is taken from the program; FIN follows what it wrote, and so is `Connection::exchange`'s to add. Before the handshake there is
     /// nothing to close.
     pub fn close(&mut self, cx: &mut Context<'_>) {
         match self.state {
