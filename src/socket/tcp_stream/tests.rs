@@ -141,8 +141,9 @@ fn what_a_short_write_joins_is_written_whatever_becomes_of_its_rest() {
         let mut source = Source::new(&buffers, 100);
         let reserved = reserve(&mut shared.state.lock(), &mut source, 100).unwrap();
         let chunks = source.into_chunks(&fake.backend.pool);
-        end(&mut shared.state.lock());
-        (hand_over(&mut shared.state.lock(), chunks, &reserved), shared.state.lock().unacknowledged)
+        let mut state = shared.state.lock();
+        end(&mut state);
+        (hand_over(&mut state, chunks, &reserved), state.unacknowledged)
     };
     let (written, unacknowledged) = write(|state| state.write_closed = true);
     assert_eq!((written.unwrap(), unacknowledged), (48, 2_048));
