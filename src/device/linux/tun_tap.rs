@@ -29,6 +29,12 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// How often an interface that is still in use is tried again, and how long it is waited between: a second in all.
+const ATTEMPTS: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Bytes in front of an IP packet, at most: virtio-net header, Ethernet header, two 802.1Q tags.
 const LONGEST_PREFIX: usize = virtio::LENGTH + 14 + 8;
@@ -131,7 +137,7 @@ impl TunTap {
         let TunTap { tun, name, medium, mtu, link, .. } = self;
         let kind = if medium == Medium::Ip { TunTapKind::Tun } else { TunTapKind::Tap };
         drop(tun);
-        let (tun, has_header) = attach(&name, kind, with_header).map_err(|error| open_error(&name, error))?;
+        let (tun, has_header) = attach_when_free(&name, kind, with_header).map_err(|error| open_error(&name, error))?;
         sys::set_nonblocking(&tun)?;
         Ok(TunTap { tun, name, medium, mtu, has_header, offload: false, link })
     }
@@ -148,6 +154,17 @@ impl TunTap {
         let on = self.offload;
         DeviceOffload { checksum: on, tcp_segmentation_ipv4: on, tcp_segmentation_ipv6: on, udp_segmentation: on }
     }
+}
+
+/// Attaches to an interface whose descriptor was just closed: what another thread forked meanwhile has it as well, until it executes its program.
+fn attach_when_free(name: &str, kind: TunTapKind, with_header: bool) -> io::Result<(OwnedFd, bool)> {
+    for _ in 0..ATTEMPTS {
+        match attach(name, kind, with_header) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    attach(name, kind, with_header)
 }
 
 /// A descriptor of the interface `name`, and whether there is a virtio-net header in front of frames: not without being wanted, nor on kernels that have none.
