@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::counters::Counters;
+use crate::device::Stock;
 use crate::layer::{DropReason, Layer, Outbox};
 use crate::packet::Packet;
 use crate::pipeline::clock::RealClock;
@@ -10,6 +11,8 @@ use crate::pipeline::health::{Health, Status};
 use crate::pipeline::inbox::{Entry, Inbox, inbox};
 use crate::pipeline::layer_loop::{Desk, EntryPort, Pace, Port, Reins};
 use crate::pipeline::messages::Share;
+use crate::pipeline::reception::Reading;
+use crate::pipeline::seat::Reader;
 use crate::time::{Duration, Instant};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
@@ -134,6 +137,7 @@ type Stations = Vec<Arc<Station<PassOn, (), Wide>>>;
 /// Three layers with their threads.
 struct Line {
     works: Arc<Works>,
+    seat: Arc<Seat>,
     entries: Vec<Entry<Test>>,
     counters: Arc<Counters>,
     health: Arc<Health>,
@@ -155,6 +159,7 @@ impl Line {
         let (entries, inboxes): (Vec<_>, Vec<_>) = (0..LAYERS).map(|_| inbox(0, places)).unzip();
         let line = Line {
             works: Arc::default(),
+            seat: Arc::default(),
             entries,
             counters: Arc::default(),
             health: Arc::default(),
@@ -179,6 +184,7 @@ impl Line {
                 |index: Option<usize>| index.and_then(|index| stations.get(index)).map(|desk| desk.clone() as Arc<dyn Desk<Test>>);
             station.connect(neighbour(index.checked_add(1)), neighbour(index.checked_sub(1)));
         }
+        line.works.leave_bulk_out(line.seat.clone());
         line.works.open(stations.iter().map(|station| station.clone() as Arc<dyn Visit>).collect());
         (line, stations)
     }
@@ -216,6 +222,17 @@ impl Line {
     fn send(&self, message: Test) -> bool {
         let index = if matches!(message, Test::Down { .. }) { LAYERS - 1 } else { 0 };
         self.entries[index].send(message).is_ok()
+    }
+
+    /// At the `hour`th hour bulk begins to be sent, or ends.
+    fn turn_tide(&self, hour: u32, is_out: bool) {
+        let note = |bytes_sent, after| {
+            let at = Instant::ZERO + hour * Duration::from_millis(10) + after;
+            self.seat.note(&Reading { frames: 1, bytes: 60, bytes_sent, stock: Stock::Empty, at }, Reader::ReceiveThread);
+        };
+        note(if is_out { 1 << 20 } else { 60 }, Duration::ZERO);
+        note(0, Duration::from_millis(1));
+        assert_eq!(self.seat.is_bulk_out(), is_out);
     }
 
     fn arrived(&self) -> u64 {
@@ -261,8 +278,25 @@ impl Drop for Line {
     }
 }
 
+/// Whether bulk begins to be sent, and ends, time and again.
+#[derive(Copy, Clone, PartialEq)]
+enum Tides {
+    None,
+    Come,
+}
+
+impl Tides {
+    fn come(self, line: &Line, number: u64) {
+        const EACH: u64 = 32;
+        if self == Tides::Come && number.is_multiple_of(EACH) {
+            let hour = number / EACH;
+            line.turn_tide(hour as u32, hour.is_multiple_of(2));
+        }
+    }
+}
+
 /// Many senders at both ends, none of which waits for anything. Places are few, so that some of it is dropped, and counted.
-fn under_load(places: usize, at: &'static [Window]) {
+fn under_load(places: usize, at: &'static [Window], tides: Tides) {
     const SENDERS: u32 = 4;
     const EACH: u64 = 20_000;
     let line = Line::start(places, at);
@@ -275,6 +309,9 @@ fn under_load(places: usize, at: &'static [Window]) {
                 let send = |number| {
                     if from < 2 {
                         rest();
+                    }
+                    if from == 0 {
+                        tides.come(line, number);
                     }
                     line.send(message(number))
                 };
@@ -291,17 +328,18 @@ fn under_load(places: usize, at: &'static [Window]) {
 
 #[test]
 fn order_is_kept_under_load() {
-    under_load(100_000, &[]);
-    under_load(100_000, &[Window::Running, Window::Released]);
+    under_load(100_000, &[], Tides::None);
+    under_load(100_000, &[Window::Running, Window::Released], Tides::None);
+    under_load(100_000, &[Window::Pushed, Window::Released], Tides::Come);
 }
 
 #[test]
 fn what_finds_no_place_is_counted() {
-    under_load(16, &[Window::Pushed]);
+    under_load(16, &[Window::Pushed], Tides::None);
 }
 
 /// Nobody sends again before everything has arrived: what is left lying is not found by what comes later.
-fn lockstep(rounds: u64, at: &'static [Window]) {
+fn lockstep(rounds: u64, at: &'static [Window], tides: Tides) {
     const SENDERS: u32 = 2;
     let line = Line::start(64, at);
     let round = AtomicU64::new(0);
@@ -316,6 +354,9 @@ fn lockstep(rounds: u64, at: &'static [Window]) {
                         assert!(time::Instant::now() < deadline);
                         std::hint::spin_loop();
                     }
+                    if from == 0 {
+                        tides.come(line, number);
+                    }
                     assert!(line.send(if from % 2 == 0 { Test::Up { from, number } } else { Test::Down { from, number } }));
                     line.wait_for((number + 1) * u64::from(SENDERS));
                     round.store(number + 1, Ordering::SeqCst);
@@ -327,13 +368,15 @@ fn lockstep(rounds: u64, at: &'static [Window]) {
 
 #[test]
 fn nothing_is_left_lying_in_lockstep() {
-    lockstep(20_000, &[]);
+    lockstep(20_000, &[], Tides::None);
+    lockstep(10_000, &[], Tides::Come);
 }
 
 #[test]
 fn nothing_is_left_lying_where_the_lock_is_found_taken() {
-    lockstep(20_000, &[Window::Running]);
-    lockstep(10_000, &[Window::Pushed, Window::Released]);
+    lockstep(20_000, &[Window::Running], Tides::None);
+    lockstep(10_000, &[Window::Pushed, Window::Released], Tides::None);
+    lockstep(10_000, &[Window::Pushed, Window::Running], Tides::Come);
 }
 
 /// A timer armed by somebody else's run, which the layer's thread may be about to sleep without.
@@ -371,6 +414,19 @@ fn who_never_rests_leaves_it_to_the_layers_thread_and_who_rests_runs_it() {
     rest();
     assert!(line.send(Test::Up { from: 0, number: 2 * runs }));
     assert_eq!(line.arrived(), 2 * runs + 1);
+}
+
+#[test]
+fn while_bulk_is_sent_each_layer_is_left_to_its_own_thread() {
+    // Nobody but this thread runs anything.
+    let (line, _stations) = Line::build(64, &[]);
+    rest();
+    line.turn_tide(1, true);
+    assert!(line.send(Test::Down { from: 0, number: 0 }));
+    assert_eq!(line.arrived(), 0);
+    line.turn_tide(2, false);
+    assert!(line.send(Test::Down { from: 0, number: 1 }));
+    assert_eq!((line.arrived(), line.down.reordered.load(Ordering::SeqCst)), (2, 0));
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Seat {
     is_off: AtomicBool,
     /// Whether it does so for long.
     is_far_off: AtomicBool,
+    /// Whether bulk is sent.
+    is_bulk_out: AtomicBool,
     /// Whether a leader has read last.
     is_used: AtomicBool,
     /// Whether the receive thread leaves frames to leaders.
@@ -104,8 +106,12 @@ struct Flow {
     /// When counting began.
     since: Instant,
     bytes: usize,
+    /// Those of them that were sent.
+    sent: usize,
     /// Whether it was much when counting began anew.
     was_much: bool,
+    /// Whether most of it was sent.
+    was_out: bool,
 }
 
 /// What a leader works with.
@@ -215,7 +221,13 @@ impl Seat {
         course.note(reading, reader);
         self.is_off.store(course.detour > 0, Ordering::Relaxed);
         self.is_far_off.store(course.detour > DETOURS[1] / 2, Ordering::Relaxed);
+        self.is_bulk_out.store(course.flow.is_bulk_out(), Ordering::Relaxed);
         self.is_used.store(course.is_led(), Ordering::Relaxed);
+    }
+
+    /// Whether bulk is sent, and little received.
+    pub(crate) fn is_bulk_out(&self) -> bool {
+        self.is_bulk_out.load(Ordering::Relaxed)
     }
 }
 
@@ -271,11 +283,17 @@ impl Flow {
         let elapsed = reading.at.since(self.since);
         if elapsed >= MUCH_IN {
             self.was_much = self.bytes as u128 * MUCH_IN.as_nanos() >= MUCH as u128 * elapsed.as_nanos();
+            self.was_out = self.sent > self.bytes / 2;
             self.since = reading.at;
-            self.bytes = 0;
+            (self.bytes, self.sent) = (0, 0);
         }
         self.bytes = self.bytes.saturating_add(reading.bytes).saturating_add(reading.bytes_sent);
+        self.sent = self.sent.saturating_add(reading.bytes_sent);
         self.was_much || self.bytes >= MUCH
+    }
+
+    fn is_bulk_out(&self) -> bool {
+        self.was_much && self.was_out
     }
 }
 

@@ -286,6 +286,24 @@ fn what_is_much_is_counted_over_a_time() {
 }
 
 #[test]
+fn bulk_is_known_to_be_sent_while_most_of_it_is() {
+    let seat = FakeStack::new(1).seat;
+    let after = |millis| Instant::ZERO + Duration::from_millis(millis);
+    for (millis, bytes, bytes_sent, is_out) in [
+        (10, MUCH, MUCH, false),
+        (11, 1, MUCH, false),
+        (12, 0, MUCH, true),
+        (13, 60, 60, true),
+        (14, 0, 0, false),
+        (15, 0, MUCH, false),
+        (30, 0, 0, false),
+    ] {
+        seat.note(&Reading { bytes, bytes_sent, at: after(millis), ..small(0) }, Reader::ReceiveThread);
+        assert_eq!(seat.is_bulk_out(), is_out, "after {millis} ms");
+    }
+}
+
+#[test]
 fn a_leader_that_finds_somebody_reading_leaves_it_to_the_receive_thread() {
     let stack = FakeStack::new(64);
     stack.device.arrive(b"frame");

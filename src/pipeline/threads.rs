@@ -20,7 +20,7 @@ use super::seat::{Chair, Grace, Seat};
 use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
-use crate::device::{HostWait, OpenDevice, Waits, Waker};
+use crate::device::{DeviceOffload, HostWait, OpenDevice, Waits, Waker};
 use crate::layer::{Observer, Outbox};
 use crate::link::Link;
 use crate::network::Network;
@@ -71,6 +71,7 @@ impl Inboxes {
 /// What a pipeline is started with.
 pub(crate) struct Plan {
     pub(crate) device: OpenDevice,
+    pub(crate) offload: DeviceOffload,
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) pool: Pool,
@@ -164,9 +165,26 @@ impl Pipeline {
     }
 
     fn assemble(&self, plan: Plan) -> Loops {
-        let Plan { device, config, topology, pool, mut random, marks, device_room, counters, observer, clock, health, seat, inboxes } =
-            plan;
+        let Plan {
+            device,
+            offload,
+            config,
+            topology,
+            pool,
+            mut random,
+            marks,
+            device_room,
+            counters,
+            observer,
+            clock,
+            health,
+            seat,
+            inboxes,
+        } = plan;
         let OpenDevice { receiver, sender, waker } = device;
+        if !offload.tcp_segmentation_ipv4 {
+            self.works.leave_bulk_out(seat.clone());
+        }
         let Inboxes { entries, link, network, transport } = inboxes;
         let tools = Tools { clock, batch_messages: config.pipeline.batch_messages.max(1), counters: counters.clone(), observer };
         let writability = Arc::new(Writability::default());

@@ -195,6 +195,7 @@ impl StackBuilder {
         };
         let pipeline = Pipeline::start(Plan {
             device: device.open()?,
+            offload: properties.offload,
             config,
             topology,
             pool: backend.pool.clone(),
