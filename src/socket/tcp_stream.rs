@@ -261,7 +261,7 @@ impl TcpStream {
         let Handle { shared, backend, turn, .. } = &*self.handle;
         let turn = turn.lock();
         let mut source = Source::new(buffers, wanted);
-        let reserved = reserve(&mut shared.state.lock(), &mut source, wanted)?;
+        let reserved = reserve(&mut shared.state.lock(), &mut source)?;
         let chunks = source.into_chunks(&backend.pool);
         let result = if chunks.is_empty() { Ok(reserved.joined) } else { hand_over(&mut shared.state.lock(), chunks, &reserved) };
         drop(turn);
@@ -365,13 +365,12 @@ struct Reserved {
 }
 
 /// Counts what will be written, so that no other writer takes the same room, and puts a short write behind the last chunk, as far as that has room.
-fn reserve(state: &mut TcpSharedState, source: &mut Source<'_>, wanted: usize) -> Option<Reserved> {
-    let count = wanted.min(state.send_room());
-    if count == 0 || state.phase != Phase::Connected || state.write_closed || state.failure.is_some() {
+fn reserve(state: &mut TcpSharedState, source: &mut Source<'_>) -> Option<Reserved> {
+    let count = source.limit(state.send_room());
+    if count == 0 || state.phase != Phase::Connected || is_over_for_writers(state) {
         return None;
     }
     state.unacknowledged += count;
-    source.limit(count);
     let joined = state.to_send.back_mut().map_or(0, |tail| source.join(tail));
     Some(Reserved { count, joined })
 }

@@ -48,9 +48,10 @@ impl<'a> Source<'a> {
         Source { buffers, first: &[], left: count }
     }
 
-    /// Leaves no more than `count` bytes to be copied.
-    pub(super) fn limit(&mut self, count: usize) {
+    /// Leaves no more than `count` bytes to be copied, and says how many.
+    pub(super) fn limit(&mut self, count: usize) -> usize {
         self.left = self.left.min(count);
+        self.left
     }
 
     /// Copies what has room behind `tail`, and says how much that was. None of it, if more is left than a small slot holds: then the rest is copied anyway.

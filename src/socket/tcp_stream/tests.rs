@@ -139,7 +139,7 @@ fn what_a_short_write_joins_is_written_whatever_becomes_of_its_rest() {
     let write = |end: fn(&mut TcpSharedState)| {
         let buffers = [IoSlice::new(&[2; 100])];
         let mut source = Source::new(&buffers, 100);
-        let reserved = reserve(&mut shared.state.lock(), &mut source, 100).unwrap();
+        let reserved = reserve(&mut shared.state.lock(), &mut source).unwrap();
         let chunks = source.into_chunks(&fake.backend.pool);
         let mut state = shared.state.lock();
         end(&mut state);
