@@ -113,7 +113,7 @@ impl Network {
         let counters = &out.counters().network;
         counters.datagrams_fragmented.increment();
         counters.fragments_sent.add(fragments.len() as u64);
-        counters.packets_sent.add(fragments.len() as u64);
+        counters.packets_sent.add_alone(fragments.len() as u64);
         out.down.push_back(link::Message::SendFragments { next_hop: route.next_hop, cast: route.cast, fragments });
     }
 
