@@ -11,6 +11,8 @@ const BETA: f64 = 0.7;
 const BETA_ECN: f64 = 0.85;
 /// Section 4.3: 3 * (1 - β) / (1 + β).
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+/// Windows are whole segments on the way: a difference of one, in segments, is none.
+const GRAIN: f64 = 1.0;
 
 /// The controller.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Cubic {
     window: Window,
     /// W_max, in segments.
     maximum: f64,
+    /// By how much W_max may lie above the saturation point: what the window grew in the round trip before the loss was found.
+    overshoot: f64,
     /// cwnd_prior, in segments.
     prior: f64,
     /// The present congestion avoidance stage; `None` in slow start and right after a loss.
@@ -39,11 +43,13 @@ struct Epoch {
     period: f64,
     /// W_est, in segments.
     estimate: f64,
+    /// Segments by which the window last grew in a round trip.
+    step: f64,
 }
 
 impl Cubic {
     pub(super) fn new(window: Window) -> Cubic {
-        Cubic { window, maximum: 0.0, prior: 0.0, epoch: None, after_timeout: false, fraction: 0.0 }
+        Cubic { window, maximum: 0.0, overshoot: 0.0, prior: 0.0, epoch: None, after_timeout: false, fraction: 0.0 }
     }
 
     fn segments(&self) -> f64 {
@@ -54,10 +60,10 @@ impl Cubic {
     fn begin_epoch(&mut self, now: Instant) -> Epoch {
         let current = self.segments();
         if self.after_timeout || current >= self.maximum {
-            self.maximum = current;
+            (self.maximum, self.overshoot) = (current, 0.0);
         }
         self.after_timeout = false;
-        Epoch { start: now, latest: now, period: ((self.maximum - current) / C).cbrt(), estimate: current }
+        Epoch { start: now, latest: now, period: ((self.maximum - current) / C).cbrt(), estimate: current, step: 0.0 }
     }
 
     /// §4.2, figure 1: W_cubic(t) = C * (t - K)^3 + W_max.
@@ -72,8 +78,10 @@ impl Cubic {
         let alpha = if epoch.estimate >= self.prior { 1.0 } else { ALPHA };
         epoch.estimate += alpha * segments_acknowledged / current;
         epoch.latest = acknowledged.now;
+        let next = self.next_window(&epoch, acknowledged, current, segments_acknowledged);
+        epoch.step = (next - current) * current / segments_acknowledged;
         self.epoch = Some(epoch);
-        self.grow_to(self.next_window(&epoch, acknowledged, current, segments_acknowledged));
+        self.grow_to(next);
     }
 
     /// §4.3 to 4.5: the Reno-friendly estimate where it is ahead, else a step towards the target.
@@ -94,10 +102,14 @@ impl Cubic {
         self.window.bytes = self.window.bytes.saturating_add(whole as usize);
     }
 
-    /// §4.7, fast convergence, and cwnd_prior of §4.6.
+    /// §4.7, fast convergence, and cwnd_prior of §4.6. A window below W_max is to tell that "the saturation point experienced by this flow is getting reduced". But
+    /// W_max lies above that point by what the window grew until the loss was known: by one segment or a few in congestion avoidance, more with a convex window than
+    /// with a concave one, so that a flow alone would give way to itself every second time; by half of the window after slow start. So as much less is no less.
     fn remember_maximum(&mut self) {
         let current = self.segments();
-        self.maximum = if current < self.maximum { current * (1.0 + BETA) / 2.0 } else { current };
+        let is_reduced = current + GRAIN < self.maximum - self.overshoot;
+        self.maximum = if is_reduced { current * (1.0 + BETA) / 2.0 } else { current };
+        self.overshoot = if self.window.is_slow_start() { current / 2.0 } else { self.epoch.map_or(0.0, |epoch| epoch.step) };
         self.prior = current;
         self.epoch = None;
         self.fraction = 0.0;
@@ -168,6 +180,7 @@ impl Controller for Cubic {
     fn set_segment_size(&mut self, bytes: usize) {
         let ratio = self.window.segment_size as f64 / bytes.max(1) as f64;
         self.maximum *= ratio;
+        self.overshoot *= ratio;
         self.prior *= ratio;
         self.epoch = None;
         self.window.set_segment_size(bytes);
@@ -263,7 +276,33 @@ mod tests {
     fn fast_convergence_lowers_the_maximum_further() {
         let mut control = after_loss_at(1_000);
         control.on_loss(Instant::ZERO, 700_000);
-        assert!((control.maximum - 700.0 * (1.0 + BETA) / 2.0).abs() < 0.001);
+        assert_eq!(control.maximum, 700.0, "slow start had doubled the window until its loss was known");
+        control.on_loss(Instant::ZERO, 490_000);
+        assert!((control.maximum - 490.0 * (1.0 + BETA) / 2.0).abs() < 0.001);
+    }
+
+    /// The path takes 210 segments. That there were more is known when they would have been acknowledged, a round trip later.
+    #[test]
+    fn a_flow_alone_does_not_give_way_to_itself() {
+        let (mut control, mut now) = (after_loss_at(300), Instant::ZERO);
+        for tooth in 0..8 {
+            let mut until_known = None;
+            while until_known != Some(0) {
+                now += ROUND_TRIP;
+                let window = control.window();
+                for _ in 0..window / 1_000 {
+                    let exceeding = (control.window() > 210_000).then_some(window / 1_000);
+                    until_known = until_known.or(exceeding).map(|segments: usize| segments.saturating_sub(1));
+                    if until_known == Some(0) {
+                        break;
+                    }
+                    control.on_acknowledged(limited(now, 1_000, window));
+                }
+            }
+            let window = control.window();
+            control.on_loss(now, window);
+            assert_eq!(control.maximum, window as f64 / 1_000.0, "tooth {tooth}");
+        }
     }
 
     #[test]
