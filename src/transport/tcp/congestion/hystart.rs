@@ -71,6 +71,11 @@ impl HyStart {
         self.conservative.is_some()
     }
 
+    /// Bytes in flight that fill the path and nothing of its queue, as far as was seen in slow start.
+    pub(super) fn product(&self) -> Option<usize> {
+        self.capacity.product()
+    }
+
     /// How far Conservative Slow Start lets a window of `bytes` go: no further than the path carries, and later with a reserve in its queue.
     pub(super) fn ceiling(&self, bytes: usize) -> usize {
         let Some(css) = self.conservative else { return usize::MAX };

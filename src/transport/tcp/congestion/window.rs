@@ -7,6 +7,9 @@ use super::validation::Validation;
 use super::{Acknowledged, AtRest, Settings};
 use crate::time::Instant;
 
+/// So many segments, three tenths of a window at that, are not lost by chance.
+const OVERFLOW_SEGMENTS: usize = 16;
+
 /// A congestion window.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
@@ -19,6 +22,8 @@ pub(super) struct Window {
     validation: Validation,
     /// What was in use when loss was found in a window that was not validated (RFC 7661 §4.4.1: Max(pipeACK,LossFlightSize)).
     used_at_loss: Option<usize>,
+    /// The window at whose loss the first slow start ended, until what was lost has been sent again.
+    start_ended_at: Option<usize>,
 }
 
 impl Window {
@@ -31,6 +36,7 @@ impl Window {
             hystart: HyStart::default(),
             validation: Validation::new(settings.non_validated_period),
             used_at_loss: None,
+            start_ended_at: None,
         };
         window.bytes = window.initial();
         window
@@ -96,6 +102,7 @@ impl Window {
         let used = self.validation.unvalidated(now, self.bytes).map(|pipe| pipe.max(in_flight));
         let reduced = used.map_or(reduced, |used| used / 2);
         self.used_at_loss = used;
+        self.start_ended_at = Some(self.bytes).filter(|_| self.threshold == usize::MAX);
         self.threshold = reduced.max(self.floor());
         self.bytes = reduced.max(self.segment_size.saturating_mul(least));
     }
@@ -108,6 +115,21 @@ impl Window {
             self.bytes = self.bytes.min(safe);
             self.threshold = self.bytes.max(self.floor());
         }
+        if let Some(bytes) = self.start_ended_at.take() {
+            self.end_start(bytes, resent);
+        }
+    }
+
+    /// The first slow start ended with loss in a window of `bytes`; `resent` of them were sent again, the others are what the path and its queue took. Slow start
+    /// doubles the window until the loss is known, so that even the reduced one may be more than that, and overflow the queue again at once. Then what fills the
+    /// path stays of it. RFC 9438 §4.10: "work might be needed to ensure that the end of slow start and the first multiplicative decrease of congestion avoidance
+    /// work well together". A few segments may be chance: they change nothing.
+    fn end_start(&mut self, bytes: usize, resent: usize) {
+        let taken = bytes.saturating_sub(resent);
+        if resent >= self.segment_size.saturating_mul(OVERFLOW_SEGMENTS) && taken < self.bytes {
+            self.bytes = self.bytes.min(taken.max(self.hystart.product().unwrap_or(0)).max(self.floor()));
+            self.threshold = self.threshold.min(self.bytes);
+        }
     }
 
     /// Lowers the threshold to this, if it is higher.
@@ -118,7 +140,7 @@ impl Window {
     /// A timeout: one segment is the loss window (RFC 5681 §3.1). What was known of the use of the old one counts no more.
     pub(super) fn collapse(&mut self) {
         self.bytes = self.segment_size;
-        self.used_at_loss = None;
+        (self.used_at_loss, self.start_ended_at) = (None, None);
         self.validation.reset();
     }
 
@@ -215,6 +237,37 @@ mod tests {
         window.reduce(Instant::from_secs(1), 10_000, 7_000, 2);
         window.recovered(4_000);
         assert_eq!((window.bytes, window.threshold), (7_000, 7_000));
+    }
+
+    /// What is left of a window that slow start ended with, reduced by CUBIC, of which so much was lost; acknowledgements showed the rate of 1,000 bytes in each
+    /// millisecond, 100 kB in a round trip.
+    fn after_slow_start(bytes: usize, lost: usize) -> Window {
+        let mut window = window(1_000);
+        for millis in 0..250 {
+            let now = Instant::from_millis(millis);
+            let _ = window.hystart.acknowledged(&Acknowledged { now, ..Acknowledged::sample(1_000, ROUND_TRIP) }, 1_000);
+        }
+        window.bytes = bytes;
+        window.reduce(Instant::from_secs(1), bytes, bytes / 10 * 7, 2);
+        window.recovered(lost);
+        assert_eq!(window.bytes, window.threshold);
+        window
+    }
+
+    #[test]
+    fn rfc_9438_section_4_10_the_first_slow_start_leaves_no_more_than_what_the_path_took() {
+        assert_eq!(after_slow_start(200_000, 80_000).bytes, 120_000, "of 140,000");
+        assert_eq!(after_slow_start(200_000, 120_000).bytes, 100_000, "no less than what fills the path");
+        assert_eq!(after_slow_start(200_000, 60_000).bytes, 140_000, "the path took the other 140,000");
+        assert_eq!(after_slow_start(40_000, 15_000).bytes, 28_000, "a few segments may be chance");
+    }
+
+    #[test]
+    fn later_losses_take_the_factor_alone() {
+        let mut window = after_slow_start(200_000, 120_000);
+        window.reduce(Instant::from_secs(2), 100_000, 70_000, 2);
+        window.recovered(60_000);
+        assert_eq!((window.bytes, window.threshold), (70_000, 70_000));
     }
 
     #[test]
