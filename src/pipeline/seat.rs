@@ -25,7 +25,7 @@ use crate::time::Instant;
 use crate::transport::shared::{Readiness, Watcher};
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -62,10 +62,8 @@ pub struct Seat {
     guest: OnceLock<Arc<dyn GuestWait>>,
     leader: AtomicU8,
     course: Mutex<Course>,
-    /// Whether the course leads elsewhere.
-    is_off: AtomicBool,
-    /// Whether it does so for long.
-    is_far_off: AtomicBool,
+    /// The course's: how far it leads elsewhere.
+    detour: AtomicU32,
     /// Whether bulk is sent.
     is_bulk_out: AtomicBool,
     /// Whether a leader has read last.
@@ -163,7 +161,7 @@ impl Seat {
     /// Takes the seat, if it is there, free, and of use.
     pub(crate) fn take(&self) -> Option<Leader<'_>> {
         let guest = self.guest.get()?;
-        if self.is_off.load(Ordering::Relaxed) {
+        if self.detour.load(Ordering::Relaxed) > 0 {
             return None;
         }
         let Some(chair) = self.chair.try_lock() else {
@@ -212,15 +210,14 @@ impl Seat {
 
     /// Whether nobody will sit down for dozens of readings.
     pub(crate) fn is_far_off(&self) -> bool {
-        self.is_far_off.load(Ordering::Relaxed)
+        self.detour.load(Ordering::Relaxed) > DETOURS[1] / 2
     }
 
     /// What a reading brought, and whose it was.
     pub(crate) fn note(&self, reading: &Reading, reader: Reader) {
         let mut course = self.course.lock();
         course.note(reading, reader);
-        self.is_off.store(course.detour > 0, Ordering::Relaxed);
-        self.is_far_off.store(course.detour > DETOURS[1] / 2, Ordering::Relaxed);
+        self.detour.store(course.detour, Ordering::Relaxed);
         self.is_bulk_out.store(course.flow.is_bulk_out(), Ordering::Relaxed);
         self.is_used.store(course.is_led(), Ordering::Relaxed);
     }

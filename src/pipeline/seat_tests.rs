@@ -319,7 +319,7 @@ fn without_credit_a_leader_does_not_read() {
     (0..3).for_each(|_| stack.device.arrive(b"frame"));
     assert_eq!(take(&stack).wait(None), Next::StandUp);
     assert!(stack.device.take_host_call());
-    stack.seat.is_off.store(false, Ordering::SeqCst);
+    stack.seat.detour.store(0, Ordering::SeqCst);
     assert_eq!(take(&stack).wait(None), Next::StandUp);
     assert!(stack.device.take_host_call(), "the frame stays, and the receive thread waits for credit");
     assert_eq!(stack.counters.device.credit_stalls.get(), 1);
