@@ -214,8 +214,8 @@ impl FrameReceiver for PacketReceiver {
         let has_left_over = limit > 0 && !self.left_over.is_empty();
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
         let at_most = has_left_over.then_some(Duration::ZERO);
-        let (received, readable) =
-            waiter.wait(self.socket.as_fd(), Wanted { frames: limit > 0, unshared: true, writable: want_writable, at_most })?;
+        let wanted = Wanted { frames: limit > 0, unshared: true, writable: want_writable, at_most };
+        let (received, readable) = waiter.wait(self.socket.as_fd(), wanted)?;
         if readable || has_left_over {
             self.read(pool, limit, batch)?;
         }

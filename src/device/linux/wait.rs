@@ -265,9 +265,10 @@ impl Order {
 
     /// The host's place behind the guest, unless it has the device for itself: because that is what it wants, or because there is no memory for places.
     fn behind_guest(&mut self, device: BorrowedFd<'_>, unshared: bool) -> Option<&OwnedFd> {
-        let gives_up = if self.is_kept { unshared } else { !unshared && self.restore(device).is_err() };
-        if gives_up {
-            self.give_up(device);
+        match (self.is_kept, unshared) {
+            (true, true) => self.give_up(device),
+            (false, false) if self.restore(device).is_err() => self.give_up(device),
+            _ => {}
         }
         self.is_kept.then_some(&self.behind_guest)
     }
@@ -319,7 +320,7 @@ mod tests {
         let mut waiter = Some(Waiter::new(None, None, OnFailure::Gone).unwrap());
         let Waits { mut host, guest } = Waiter::part(&mut waiter, &device).unwrap();
         let mut hears = |unshared| {
-            let wanted = Wanted { frames: true, unshared, writable: false, at_most: Some(Duration::ZERO) };
+            let wanted = Wanted { frames: true, unshared, at_most: Some(Duration::ZERO), ..Wanted::default() };
             host.wait(wanted).unwrap() == (Received::default(), true)
         };
         let frame = || sys::write(&device, &1_u64.to_ne_bytes()).unwrap();
