@@ -21,6 +21,7 @@ use super::Device;
 use super::filter::TagPlace;
 use crate::wire::MacAddress;
 use std::io;
+use tun_tap::{TunTap, TunTapKind};
 
 pub use packet_socket::{FilterHandle, PacketSocket as InterfaceDevice};
 
@@ -29,7 +30,7 @@ pub(super) const TAGS: TagPlace = TagPlace::Beside;
 
 /// The TAP interface of this name.
 pub(super) fn tap(name: &str, offload: bool, mac: Option<MacAddress>) -> io::Result<Box<dyn Device>> {
-    let tap = tun_tap::TunTap::tap(name)?.offload(offload)?;
+    let tap = TunTap::open_named(name, TunTapKind::Tap, offload)?;
     Ok(Box::new(match mac {
         Some(mac) => tap.mac(mac),
         None => tap,
@@ -38,5 +39,5 @@ pub(super) fn tap(name: &str, offload: bool, mac: Option<MacAddress>) -> io::Res
 
 /// The TUN interface of this name.
 pub(super) fn tun(name: &str, offload: bool) -> io::Result<Box<dyn Device>> {
-    Ok(Box::new(tun_tap::TunTap::tun(name)?.offload(offload)?))
+    Ok(Box::new(TunTap::open_named(name, TunTapKind::Tun, offload)?))
 }

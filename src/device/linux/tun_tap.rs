@@ -65,12 +65,12 @@ pub struct TunTap {
 impl TunTap {
     /// The TAP interface `name`, with offload and a random MAC address of our own.
     pub fn tap(name: &str) -> io::Result<TunTap> {
-        TunTap::open_named(name, TunTapKind::Tap)
+        TunTap::open_named(name, TunTapKind::Tap, true)
     }
 
     /// The TUN interface `name`, with offload.
     pub fn tun(name: &str) -> io::Result<TunTap> {
-        TunTap::open_named(name, TunTapKind::Tun)
+        TunTap::open_named(name, TunTapKind::Tun, true)
     }
 
     /// A descriptor of `/dev/net/tun` that was attached to an interface with `IFF_NO_PI`, in this or another namespace; `IFF_VNET_HDR` is used if it is set. `mtu` is
@@ -87,14 +87,15 @@ impl TunTap {
         TunTap::new(tun, name, kind, mtu, flags & libc::IFF_VNET_HDR != 0, None)?.offload(offload)
     }
 
-    fn open_named(name: &str, kind: TunTapKind) -> io::Result<TunTap> {
+    /// The interface `name`, attached once: offload is known.
+    pub(super) fn open_named(name: &str, kind: TunTapKind, offload: bool) -> io::Result<TunTap> {
         let existed = link_by_name(name).is_ok();
-        let (tun, has_header) = attach(name, kind, true).map_err(|error| open_error(name, error))?;
+        let (tun, has_header) = attach(name, kind, offload).map_err(|error| open_error(name, error))?;
         let link = link_by_name(name)?;
         if !existed {
             set_up(link.index)?;
         }
-        TunTap::new(tun, name.to_owned(), kind, link.mtu, has_header, Some(link))?.offload(true)
+        TunTap::new(tun, name.to_owned(), kind, link.mtu, has_header, Some(link))?.offload(offload)
     }
 
     fn new(tun: OwnedFd, name: String, kind: TunTapKind, mtu: usize, has_header: bool, link: Option<Link>) -> io::Result<TunTap> {
@@ -134,12 +135,11 @@ impl TunTap {
 
     /// The same interface, with a virtio-net header in front of frames or without.
     fn attached_again(self, with_header: bool) -> io::Result<TunTap> {
-        let TunTap { tun, name, medium, mtu, link, .. } = self;
-        let kind = if medium == Medium::Ip { TunTapKind::Tun } else { TunTapKind::Tap };
-        drop(tun);
-        let (tun, has_header) = attach_when_free(&name, kind, with_header).map_err(|error| open_error(&name, error))?;
+        let kind = if self.medium == Medium::Ip { TunTapKind::Tun } else { TunTapKind::Tap };
+        drop(self.tun);
+        let (tun, has_header) = attach_when_free(&self.name, kind, with_header).map_err(|error| open_error(&self.name, error))?;
         sys::set_nonblocking(&tun)?;
-        Ok(TunTap { tun, name, medium, mtu, has_header, offload: false, link })
+        Ok(TunTap { tun, has_header, ..self })
     }
 
     /// Sends from and receives on this MAC address (TAP only; on a TUN there is none to set).
@@ -243,8 +243,8 @@ struct TunTapReceiver {
 impl FrameReceiver for TunTapReceiver {
     fn receive(&mut self, pool: &Pool, limit: usize, want_writable: bool, batch: &mut Vec<Packet>) -> io::Result<Received> {
         let waiter = self.waiter.as_mut().ok_or_else(parted)?;
-        let (received, readable) =
-            waiter.wait(self.tun.as_fd(), Wanted { frames: limit > 0, unshared: true, writable: want_writable, at_most: None })?;
+        let wanted = Wanted { frames: limit > 0, unshared: true, writable: want_writable, ..Wanted::default() };
+        let (received, readable) = waiter.wait(self.tun.as_fd(), wanted)?;
         if readable {
             self.read(pool, limit, batch)?;
         }
