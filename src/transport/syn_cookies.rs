@@ -3,9 +3,10 @@
 //! Owns the secret and the two encodings: in our initial sequence number, which the peer acknowledges, who it is, when that was, and its segment
 //! size; in the low bits of our timestamp, which it echoes, its other options. Refuses to send and to decide when a cookie is called for.
 //!
-//! A cookie is `hash(ends, the peer's initial number, period) XOR index of the segment size`, in 32 bits. It is taken in the period of [`PERIOD`]
-//! in which it was made and in the next one. Whoever guesses hits one of 2 × 8 among 2³² numbers. That the index could be changed by whoever
-//! has a cookie harms nobody else: it is the segment size of that peer.
+//! A cookie is `hash(ends, the peer's initial number, period) XOR index of the segment size`, in 32 bits, the index in the highest ones: so that who acknowledges a
+//! little more than the cookie, as a segment does that comes late from a connection that is over, has none. It is taken in the period of [`PERIOD`] in which it
+//! was made and in the next one. Whoever guesses hits one of 2 × 8 among 2³² numbers. That the index could be changed by whoever has a cookie harms nobody else:
+//! it is the segment size of that peer.
 
 use super::demux::Ends;
 use crate::random::SecretRandom;
@@ -17,8 +18,10 @@ use std::hash::Hash;
 const PERIOD: Duration = Duration::from_secs(64);
 /// After this time no cookie is taken.
 pub(super) const LIFETIME: Duration = Duration::from_secs(2 * 64);
+/// High bits of a cookie that carry the index of the segment size.
+const INDEX_BITS: u32 = 3;
 /// The segment sizes that a cookie can tell: the largest that the peer takes is told. The first one every peer takes.
-const SEGMENT_SIZES: [u16; 8] = [48, 536, 1_220, 1_300, 1_380, 1_440, 1_460, 8_960];
+const SEGMENT_SIZES: [u16; 1 << INDEX_BITS] = [48, 536, 1_220, 1_300, 1_380, 1_440, 1_460, 8_960];
 
 /// Low bits of the timestamp that carry options.
 const OPTION_BITS: u32 = 6;
@@ -55,15 +58,15 @@ impl SynCookies {
     pub(super) fn make(&self, now: Instant, ends: Ends, syn: &TcpHeader) -> SequenceNumber {
         let peers = syn.options.maximum_segment_size.unwrap_or(536);
         let index = SEGMENT_SIZES.iter().rposition(|&size| size <= peers).unwrap_or(0);
-        SequenceNumber(self.hash(period(now), ends, syn.sequence) ^ index as u32)
+        SequenceNumber(self.hash(period(now), ends, syn.sequence) ^ (index as u32).rotate_right(INDEX_BITS))
     }
 
     /// What the cookie that `header` acknowledges tells; `None` if we made none such for these ends.
     pub(super) fn check(&self, now: Instant, ends: Ends, header: &TcpHeader) -> Option<Remembered> {
         let (cookie, peers) = (header.acknowledgement - 1, header.sequence - 1);
         let present = period(now);
-        let index = [Some(present), present.checked_sub(1)].into_iter().flatten().map(|period| cookie.0 ^ self.hash(period, ends, peers));
-        let size = index.into_iter().find_map(|index| SEGMENT_SIZES.get(usize::try_from(index).ok()?))?;
+        let indices = [Some(present), present.checked_sub(1)].into_iter().flatten().map(|period| cookie.0 ^ self.hash(period, ends, peers));
+        let size = indices.into_iter().find_map(|index| SEGMENT_SIZES.get(usize::try_from(index.rotate_left(INDEX_BITS)).ok()?))?;
         Some(recall(*size, header.options.timestamps))
     }
 
@@ -143,7 +146,9 @@ mod tests {
         assert!(!is_good(192, ends(5), &good) && !is_good(63, ends(5), &good));
         assert!(!is_good(64, ends(6), &good));
         assert!(!is_good(64, ends(5), &TcpHeader { sequence: SequenceNumber(502), ..good }));
-        assert!(!is_good(64, ends(5), &TcpHeader { acknowledgement: good.acknowledgement + 8, ..good }));
+        for more in 1..=9 {
+            assert!(!is_good(64, ends(5), &TcpHeader { acknowledgement: good.acknowledgement + more, ..good }), "{more} more");
+        }
     }
 
     #[test]
