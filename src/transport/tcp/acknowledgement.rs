@@ -220,11 +220,12 @@ impl Connection {
         elapsed <= since + TICK
     }
 
-    /// Takes the window. If it was closed and opens, what is in flight was refused by it, and goes again at once.
+    /// Takes the window. While it is open, however little, it is not probed ever later, but used ever again after the same time. If it was closed and opens, what
+    /// is in flight was refused by it, and goes again at once.
     fn take_window(&mut self, segment: &Segment, window: u32) {
         let was_closed = self.send.window == 0;
         self.send.update_window(&segment.header, window);
-        if was_closed && self.send.window > 0 {
+        if self.send.window > 0 {
             self.recovery.probes = 0;
         }
         if was_closed && self.send.window > 0 && !self.send.scoreboard.is_empty() {

@@ -94,6 +94,22 @@ fn a_window_that_stays_small_is_used_after_a_while() {
     assert_eq!(trace.sent(), ["[.] 1..901 ack 1"]);
 }
 
+/// What overrides the avoidance of silly windows is no probe of a closed one: it comes as soon each time (RFC 9293 §3.8.6.2.1).
+#[test]
+fn a_window_that_stays_small_is_used_as_soon_each_time() {
+    let mut trace = Trace::established();
+    trace.receive(Seg { window: 400, ..Seg::default() });
+    trace.write(4_000);
+    for turn in 0..8 {
+        assert_eq!(trace.sent(), [""; 0]);
+        let (at, number) = (trace.deadline().expect("an override"), 1 + 400 * turn);
+        assert_eq!(at, 200 * (u64::from(turn) + 1));
+        trace.at(at);
+        assert_eq!(trace.sent(), [format!("[.] {number}..{} ack 1", number + 400)]);
+        trace.receive(Seg { window: 400, ..ack(number + 400) });
+    }
+}
+
 #[test]
 fn a_closed_window_is_probed_for_ever_while_the_peer_answers() {
     let mut trace = Trace::established();
