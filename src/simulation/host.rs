@@ -1,17 +1,18 @@
 //! One host: link, network and transport layer, driven by hand.
 
 use super::VirtualClock;
+use super::driven::{Driven, Lag};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::device::segmentation::prepare;
 use crate::device::virtual_link::path::receive_copy;
 use crate::device::{DeviceOffload, Medium};
-use crate::layer::{Layer, Notify, Observer, Outbox};
+use crate::layer::{Notify, Observer, Outbox};
 use crate::link::{self, Link};
 use crate::network::topology::{AddressMode, Cidr, Route, Topology, Via};
 use crate::network::{self, Network};
 use crate::packet::{Packet, Pool};
-use crate::random::SecretRandom;
+use crate::random::{PublicRandom, SecretRandom};
 use crate::socket::backend::{Backend, BackendParts, Waiting};
 use crate::socket::{ConnectOptions, IcmpSocket, ListenOptions, RawSocket, TcpListener, TcpStream, ToAddress, UdpSocket};
 use crate::time::{Clock, Duration, Instant};
@@ -21,7 +22,6 @@ use crate::transport::{self, Transport};
 use crate::wire::{MacAddress, Protocol};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -47,6 +47,9 @@ pub struct HostOptions {
     pub config: Config,
     /// Of its secret randomness; a world mixes in its own.
     pub seed: u64,
+    /// How late its layers may come to what they have to do, as real threads do: half of all batches wait for part of this time, and then are one with what has come
+    /// and fallen due meanwhile. By default they are in time. With a lag, what handles ask for takes time, too.
+    pub lag: Duration,
 }
 
 impl HostOptions {
@@ -63,6 +66,7 @@ impl HostOptions {
             offload: DeviceOffload::default(),
             config: Config::default(),
             seed: 0,
+            lag: Duration::ZERO,
         }
     }
 
@@ -114,15 +118,11 @@ pub struct Host {
     pool: Pool,
     medium: Medium,
     offload: DeviceOffload,
-    link: Link,
-    network: Network,
-    transport: Transport,
-    link_out: Outbox<network::Message, Packet>,
-    network_out: Outbox<transport::Message, link::Message>,
-    transport_out: Outbox<Infallible, network::Message>,
-    to_link: VecDeque<link::Message>,
-    to_network: VecDeque<network::Message>,
-    to_transport: VecDeque<transport::Message>,
+    link: Driven<Link>,
+    network: Driven<Network>,
+    transport: Driven<Transport>,
+    /// Taken off the dirty list.
+    marked: VecDeque<transport::Message>,
     sent: Vec<SentPacket>,
     injected: u64,
 }
@@ -162,7 +162,7 @@ impl Host {
     pub(super) fn with_clock(options: HostOptions, clock: Arc<VirtualClock>) -> Host {
         let mut random = SecretRandom::from_seed(options.seed);
         let topology = Arc::new(options.topology());
-        let HostOptions { medium, mtu, offload, config, .. } = options;
+        let HostOptions { medium, mtu, offload, config, seed, lag, .. } = options;
         let (pool, marks, counters) = (Pool::default(), Arc::new(DirtyList::new()), Arc::new(Counters::default()));
         let device_room = Arc::new(DeviceRoom::new(config.pipeline.device_room_packets, marks.clone()));
         let link = Link::new(config.link.clone(), medium, mtu, pool.clone(), random.split());
@@ -180,13 +180,13 @@ impl Host {
             health: Arc::default(),
             seat: Arc::default(),
         });
+        let mut lags = PublicRandom::from_seed(seed);
+        let mut lag = || Lag::new(lag, lags.next_u64());
         Host {
-            link_out: Outbox::new(counters.clone()),
-            network_out: Outbox::new(counters.clone()),
-            transport_out: Outbox::new(counters.clone()),
-            to_link: VecDeque::new(),
-            to_network: VecDeque::new(),
-            to_transport: VecDeque::new(),
+            link: Driven::new(link, Outbox::new(counters.clone()), lag()),
+            network: Driven::new(network, Outbox::new(counters.clone()), lag()),
+            transport: Driven::new(transport, Outbox::new(counters.clone()), lag()),
+            marked: VecDeque::new(),
             sent: Vec::new(),
             injected: 0,
             clock,
@@ -196,9 +196,6 @@ impl Host {
             pool,
             medium,
             offload,
-            link,
-            network,
-            transport,
         }
     }
 
@@ -222,28 +219,28 @@ impl Host {
     /// Listens with a chosen backlog, or with chosen options.
     pub fn listen_with(&mut self, local: impl ToAddress, options: &ListenOptions) -> io::Result<TcpListener> {
         let listener = TcpListener::open(&self.backend, local.address()?, options)?;
-        self.settle();
+        self.settle_for_program();
         listener.take_error()?.map_or(Ok(listener), Err)
     }
 
     /// A UDP socket.
     pub fn bind_udp(&mut self, local: impl ToAddress) -> io::Result<UdpSocket> {
         let socket = UdpSocket::open(&self.backend, local.address()?)?;
-        self.settle();
+        self.settle_for_program();
         socket.take_error()?.map_or(Ok(socket), Err)
     }
 
     /// A socket for ICMP echo.
     pub fn icmp(&mut self) -> io::Result<IcmpSocket> {
         let socket = IcmpSocket::open(&self.backend, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
-        self.settle();
+        self.settle_for_program();
         socket.take_error()?.map_or(Ok(socket), Err)
     }
 
     /// A socket for every packet of an IP protocol.
     pub fn raw(&mut self, protocol: Protocol) -> io::Result<RawSocket> {
         let socket = RawSocket::open(&self.backend, protocol)?;
-        self.settle();
+        self.settle_for_program();
         socket.take_error()?.map_or(Ok(socket), Err)
     }
 
@@ -259,12 +256,22 @@ impl Host {
 
     /// TCP connections, those in TIME-WAIT included.
     pub fn connections(&self) -> usize {
-        self.transport.connections()
+        self.transport.layer.connections()
     }
 
     /// Whether nothing is left that a peer has yet to hear of (see [`Transport::is_quiet`]).
     pub fn is_quiet(&self) -> bool {
-        self.transport.is_quiet()
+        self.transport.layer.is_quiet()
+    }
+
+    /// Bytes of slots that packets and sockets hold.
+    pub fn bytes_in_use(&self) -> usize {
+        self.pool.bytes_in_use()
+    }
+
+    /// Packets of programs on their way to the device.
+    pub fn packets_under_way(&self) -> usize {
+        self.backend.device_room.used()
     }
 
     /// Frames or bare packets.
@@ -274,9 +281,9 @@ impl Host {
 
     /// Tells `observer` whatever happens inside from now on: drops, retransmissions, log lines.
     pub fn observe(&mut self, observer: Arc<dyn Observer>) {
-        self.link_out.set_observer(Some(observer.clone()));
-        self.network_out.set_observer(Some(observer.clone()));
-        self.transport_out.set_observer(Some(observer));
+        self.link.out.set_observer(Some(observer.clone()));
+        self.network.out.set_observer(Some(observer.clone()));
+        self.transport.out.set_observer(Some(observer));
     }
 
     /// Replaces addresses and routes.
@@ -285,12 +292,12 @@ impl Host {
         change(&mut topology);
         let topology = Arc::new(topology);
         self.backend.set_topology(topology.clone());
-        self.to_network.push_back(network::Message::Topology(topology));
+        self.network.inbox.push_back(network::Message::Topology(topology));
     }
 
     /// Gives the transport layer a message that is not a packet: close or abort everything.
     pub fn tell_transport(&mut self, message: transport::Message) {
-        self.to_transport.push_back(message);
+        self.transport.inbox.push_back(message);
     }
 
     /// What its device does for it from now on.
@@ -307,7 +314,7 @@ impl Host {
         packet.number = self.injected;
         self.counters.device.frames_received.increment();
         self.counters.device.bytes_received.add(packet.len() as u64);
-        self.to_link.push_back(link::Message::Frame(packet));
+        self.link.inbox.push_back(link::Message::Frame(packet));
     }
 
     /// The same for bytes.
@@ -323,7 +330,7 @@ impl Host {
 
     /// When the host next does something by itself.
     pub fn next_event(&self) -> Option<Instant> {
-        [self.link.deadline(), self.network.deadline(), self.transport.deadline()].into_iter().flatten().min()
+        [self.link.next_event(), self.network.next_event(), self.transport.next_event()].into_iter().flatten().min()
     }
 
     /// Turns the clock to `instant`, running every timer on the way at its own time.
@@ -332,7 +339,6 @@ impl Host {
         for round in 0.. {
             let Some(next) = self.next_event().filter(|&next| next <= instant) else { break };
             self.clock.advance_to(next);
-            self.run_timers();
             self.settle();
             assert!(round < ROUNDS_AT_ONE_INSTANT, "the host does not come to rest:\n{self}");
         }
@@ -344,22 +350,7 @@ impl Host {
         self.advance_to(self.now() + duration);
     }
 
-    /// Runs the timers that are due.
-    pub fn run_timers(&mut self) {
-        let now = self.set_now();
-        if is_due(self.link.deadline(), now) {
-            self.link.run_timers(now, &mut self.link_out);
-        }
-        if is_due(self.network.deadline(), now) {
-            self.network.run_timers(now, &mut self.network_out);
-        }
-        if is_due(self.transport.deadline(), now) {
-            self.transport.run_timers(now, &mut self.transport_out);
-        }
-        self.carry();
-    }
-
-    /// Does everything that can be done now; false if there was nothing to do.
+    /// Does everything that can be done now, what is due included; false if there was nothing to do.
     ///
     /// # Panics
     /// If there is no end to it, with a description of the host.
@@ -372,31 +363,35 @@ impl Host {
         rounds > 0
     }
 
-    /// One batch for each layer, as their threads would run it.
+    /// The same for a program that waits for its socket to be open: its wish is no longer delayed.
+    fn settle_for_program(&mut self) {
+        self.transport.hurry(self.now());
+        self.settle();
+    }
+
+    /// One turn of each layer, as their threads would run it.
     fn work(&mut self) -> bool {
-        let now = self.set_now();
-        let marked = self.marks.take();
-        self.to_transport.extend(marked.into_iter().map(transport::Message::Marked));
-        let worked = !(self.to_link.is_empty() && self.to_network.is_empty() && self.to_transport.is_empty());
-        run_batch(&mut self.link, now, &mut self.to_link, &mut self.link_out);
+        let now = self.now();
+        let mut worked = self.link.turn(now, &mut VecDeque::new());
         self.carry();
-        run_batch(&mut self.network, now, &mut self.to_network, &mut self.network_out);
+        worked |= self.network.turn(now, &mut VecDeque::new());
         self.carry();
-        run_batch(&mut self.transport, now, &mut self.to_transport, &mut self.transport_out);
+        self.marked.extend(self.marks.take().into_iter().map(transport::Message::Marked));
+        worked |= self.transport.turn(now, &mut self.marked);
         self.carry();
         worked
     }
 
     /// Carries what the layers made to where it belongs, then wakes whoever waits.
     fn carry(&mut self) {
-        self.to_network.extend(self.link_out.up.drain(..));
-        self.to_network.extend(self.transport_out.down.drain(..));
-        self.to_transport.extend(self.network_out.up.drain(..));
-        self.to_link.extend(self.network_out.down.drain(..));
+        self.network.inbox.extend(self.link.out.up.drain(..));
+        self.network.inbox.extend(self.transport.out.down.drain(..));
+        self.transport.inbox.extend(self.network.out.up.drain(..));
+        self.link.inbox.extend(self.network.out.down.drain(..));
         self.send_frames();
-        let mut wakes: Vec<Arc<dyn Notify>> = std::mem::take(&mut self.transport_out.wakes);
-        wakes.append(&mut self.network_out.wakes);
-        wakes.append(&mut self.link_out.wakes);
+        let mut wakes: Vec<Arc<dyn Notify>> = std::mem::take(&mut self.transport.out.wakes);
+        wakes.append(&mut self.network.out.wakes);
+        wakes.append(&mut self.link.out.wakes);
         wakes.iter().for_each(|wake| {
             wake.notify();
         });
@@ -404,40 +399,18 @@ impl Host {
 
     /// The device takes frames at once and gives their room back.
     fn send_frames(&mut self) {
-        if self.link_out.down.is_empty() {
+        if self.link.out.down.is_empty() {
             return;
         }
-        prepare(&mut self.link_out.down, &self.offload, self.medium, &self.pool);
+        prepare(&mut self.link.out.down, &self.offload, self.medium, &self.pool);
         let at = self.clock.now();
-        for mut packet in self.link_out.down.drain(..) {
+        for mut packet in self.link.out.down.drain(..) {
             packet.guard = None;
             self.counters.device.frames_sent.increment();
             self.counters.device.bytes_sent.add(packet.len() as u64);
             self.sent.push(SentPacket { at, packet });
         }
     }
-
-    fn set_now(&mut self) -> Instant {
-        let now = self.clock.now();
-        self.link_out.set_now(now);
-        self.network_out.set_now(now);
-        self.transport_out.set_now(now);
-        now
-    }
-}
-
-fn is_due(deadline: Option<Instant>, now: Instant) -> bool {
-    deadline.is_some_and(|deadline| deadline <= now)
-}
-
-fn run_batch<L: Layer>(layer: &mut L, now: Instant, inbox: &mut VecDeque<L::Message>, out: &mut Outbox<L::Up, L::Down>) {
-    if inbox.is_empty() {
-        return;
-    }
-    for message in inbox.drain(..) {
-        layer.handle(now, message, out);
-    }
-    layer.end_batch(now, out);
 }
 
 impl Drop for Host {
@@ -451,9 +424,9 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses: Vec<_> = self.backend.topology().addresses.iter().map(Cidr::to_string).collect();
         writeln!(f, "addresses {addresses:?}, {} connections, device room in use {}", self.connections(), self.backend.device_room.used())?;
-        let deadlines = (self.link.deadline(), self.network.deadline(), self.transport.deadline());
-        writeln!(f, "next link, network, transport timer: {deadlines:?}")?;
-        let inboxes = (self.to_link.len(), self.to_network.len(), self.to_transport.len());
+        let deadlines = (self.link.next_event(), self.network.next_event(), self.transport.next_event());
+        writeln!(f, "next link, network, transport turn: {deadlines:?}")?;
+        let inboxes = (self.link.inbox.len(), self.network.inbox.len(), self.transport.inbox.len());
         writeln!(f, "messages for link, network, transport: {inboxes:?}; {} frames to take", self.sent.len())?;
         for line in self.counters.to_string().lines().filter(|line| !line.ends_with(" 0")) {
             writeln!(f, "  {line}")?;

@@ -1,8 +1,9 @@
 //! Whole stacks in lockstep under a virtual clock: no threads, no real time, no operating system.
 //!
 //! Owns the clock, the hosts and the links between them. Refuses to wait: somebody turns the clock, and a call on a handle that would wait says
-//! `WouldBlock`. Hosts consist of the very layers that the threads of a real stack drive, and hand out the same handles. Everything follows from
-//! the world's seed and from the order of calls: the same program gives the same run, packet for packet.
+//! `WouldBlock`. Hosts consist of the very layers that the threads of a real stack drive, turned in the same order, late if that is wished
+//! ([`HostOptions::lag`]), and hand out the same handles. Everything follows from the world's seed and from the order of calls: the same program gives the same
+//! run, packet for packet.
 //!
 //! Read [`World`] first, then [`Host`], which also works alone: inject packets, take what it sent.
 //!
@@ -34,6 +35,7 @@
 //! ```
 
 mod clock;
+mod driven;
 mod host;
 #[cfg(test)]
 mod tests;
@@ -161,7 +163,8 @@ impl World {
             self.events_now = 0;
         }
         self.count_event();
-        self.hosts.iter_mut().for_each(Host::run_timers);
+        // What has arrived is taken in one batch with what is due.
+        self.deliver();
         self.settle();
         true
     }
