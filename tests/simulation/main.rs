@@ -1,6 +1,7 @@
 //! Two whole stacks under virtual time over links of every quality: what is written is read, bit for bit, or the test says with which seed it was not.
 
 mod buffers;
+mod lifecycle;
 
 use hopline::config::{Config, PipelineConfig, SynCookies, TcpConfig};
 use hopline::device::DeviceOffload;
