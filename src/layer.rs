@@ -37,6 +37,19 @@ pub trait Layer {
 
     /// Runs every timer that is due at `now`.
     fn run_timers(&mut self, now: Instant, out: &mut Outbox<Self::Up, Self::Down>);
+
+    /// What follows the messages of a turn, whoever drives the layer: the timers that are due, then the batch's end. Not to be overridden.
+    fn end_turn(&mut self, now: Instant, out: &mut Outbox<Self::Up, Self::Down>) {
+        if self.is_due(now) {
+            self.run_timers(now, out);
+        }
+        self.end_batch(now, out);
+    }
+
+    /// Whether a timer is due at `now`. Not to be overridden.
+    fn is_due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
 }
 
 /// Somebody to wake: a program's thread that waits on a socket. Opaque to the layers; called by their driver, after every lock is released.

@@ -113,10 +113,7 @@ where
         let now = now.max(self.out.now());
         self.out.set_now(now);
         let count = self.run_batch(now, first, limit);
-        if self.layer.deadline().is_some_and(|deadline| deadline <= now) {
-            self.layer.run_timers(now, &mut self.out);
-        }
-        self.layer.end_batch(now, &mut self.out);
+        self.layer.end_turn(now, &mut self.out);
         self.flush();
         self.report_quiet();
         count

@@ -108,8 +108,8 @@ struct Flow {
     sent: usize,
     /// Whether it was much when counting began anew.
     was_much: bool,
-    /// Whether most of it was sent.
-    was_out: bool,
+    /// Whether it was, and most of it was sent.
+    was_bulk_out: bool,
 }
 
 /// What a leader works with.
@@ -218,7 +218,7 @@ impl Seat {
         let mut course = self.course.lock();
         course.note(reading, reader);
         self.detour.store(course.detour, Ordering::Relaxed);
-        self.is_bulk_out.store(course.flow.is_bulk_out(), Ordering::Relaxed);
+        self.is_bulk_out.store(course.flow.was_bulk_out, Ordering::Relaxed);
         self.is_used.store(course.is_led(), Ordering::Relaxed);
     }
 
@@ -280,17 +280,13 @@ impl Flow {
         let elapsed = reading.at.since(self.since);
         if elapsed >= MUCH_IN {
             self.was_much = self.bytes as u128 * MUCH_IN.as_nanos() >= MUCH as u128 * elapsed.as_nanos();
-            self.was_out = self.sent > self.bytes / 2;
+            self.was_bulk_out = self.was_much && self.sent > self.bytes / 2;
             self.since = reading.at;
             (self.bytes, self.sent) = (0, 0);
         }
         self.bytes = self.bytes.saturating_add(reading.bytes).saturating_add(reading.bytes_sent);
         self.sent = self.sent.saturating_add(reading.bytes_sent);
         self.was_much || self.bytes >= MUCH
-    }
-
-    fn is_bulk_out(&self) -> bool {
-        self.was_much && self.was_out
     }
 }
 

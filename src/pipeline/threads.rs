@@ -21,7 +21,7 @@ use super::trouble::{Trouble, guarded};
 use crate::config::{Config, PipelineConfig};
 use crate::counters::{Counter, Counters};
 use crate::device::{DeviceOffload, HostWait, OpenDevice, Waits, Waker};
-use crate::layer::{Observer, Outbox};
+use crate::layer::{Layer, Observer, Outbox};
 use crate::link::Link;
 use crate::network::Network;
 use crate::network::topology::Topology;
@@ -119,6 +119,9 @@ struct Tools {
     observer: Option<Arc<dyn Observer>>,
 }
 
+/// Where a layer's messages go, up and down.
+type Ports<L> = (Box<dyn Port<<L as Layer>::Up>>, Box<dyn Port<<L as Layer>::Down>>);
+
 impl Tools {
     fn outbox<U, D>(&self) -> Outbox<U, D> {
         let mut out = Outbox::new(self.counters.clone());
@@ -130,8 +133,17 @@ impl Tools {
         Box::new(EntryPort::new(entry.clone(), self.counters.clone()))
     }
 
-    fn pace(&self, wakeups: fn(&Counters) -> &Counter) -> Pace {
-        Pace { clock: self.clock, batch_messages: self.batch_messages, wakeups }
+    /// `layer` with what comes to it, from its inbox and beside it, with its ports up and down, and with the counter of its thread's wake-ups.
+    fn looper<L: Stage, X>(
+        &self,
+        layer: L,
+        (inbox, extra): (Inbox<L::Message>, X),
+        (up, down): Ports<L>,
+        wakeups: fn(&Counters) -> &Counter,
+        reins: &Arc<Reins>,
+    ) -> LayerLoop<L, X> {
+        let pace = Pace { clock: self.clock, batch_messages: self.batch_messages, wakeups };
+        LayerLoop { layer, inbox, laid: VecDeque::new(), extra, out: self.outbox(), up, down, pace, reins: reins.clone() }
     }
 }
 
@@ -201,39 +213,27 @@ impl Pipeline {
         let programs_receive = config.pipeline.handoff == Handoff::Combining && config.pipeline.programs_receive;
         let host = if programs_receive { self.furnish(&seat, &reception, waker, quota) } else { None };
         Loops {
-            link: LayerLoop {
-                layer: link_layer,
-                inbox: link,
-                laid: VecDeque::new(),
-                extra: (),
-                out: tools.outbox(),
-                up: tools.port(&entries.network),
-                down: Box::new(device_side),
-                pace: tools.pace(|counters| &counters.pipeline.link_wakeups),
-                reins: self.link_reins().clone(),
-            },
-            network: LayerLoop {
-                layer: network_layer,
-                inbox: network,
-                laid: VecDeque::new(),
-                extra: (),
-                out: tools.outbox(),
-                up: tools.port(&entries.transport),
-                down: tools.port(&entries.link),
-                pace: tools.pace(|counters| &counters.pipeline.network_wakeups),
-                reins: self.network_reins().clone(),
-            },
-            transport: LayerLoop {
-                layer: transport_layer,
-                inbox: transport,
-                laid: VecDeque::new(),
-                extra: DirtyReader::new(marks),
-                out: tools.outbox(),
-                up: Box::new(Nowhere),
-                down: tools.port(&entries.network),
-                pace: tools.pace(|counters| &counters.pipeline.transport_wakeups),
-                reins: self.transport_reins().clone(),
-            },
+            link: tools.looper(
+                link_layer,
+                (link, ()),
+                (tools.port(&entries.network), Box::new(device_side)),
+                |counters| &counters.pipeline.link_wakeups,
+                self.link_reins(),
+            ),
+            network: tools.looper(
+                network_layer,
+                (network, ()),
+                (tools.port(&entries.transport), tools.port(&entries.link)),
+                |counters| &counters.pipeline.network_wakeups,
+                self.network_reins(),
+            ),
+            transport: tools.looper(
+                transport_layer,
+                (transport, DirtyReader::new(marks)),
+                (Box::new(Nowhere), tools.port(&entries.network)),
+                |counters| &counters.pipeline.transport_wakeups,
+                self.transport_reins(),
+            ),
             receive: ReceiveThread {
                 reception,
                 wait: host,

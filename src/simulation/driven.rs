@@ -54,7 +54,7 @@ impl<L: Layer> Driven<L> {
 
     /// A turn, if there is something to do and its time has come; says whether there was one. What comes beside the inbox follows what is in it.
     pub(super) fn turn(&mut self, now: Instant, beside: &mut VecDeque<L::Message>) -> bool {
-        if self.inbox.is_empty() && beside.is_empty() && !self.is_due(now) {
+        if self.inbox.is_empty() && beside.is_empty() && !self.layer.is_due(now) {
             self.turn_at = None;
             return false;
         }
@@ -68,10 +68,7 @@ impl<L: Layer> Driven<L> {
         for message in self.inbox.drain(..count).chain(beside.drain(..)) {
             self.layer.handle(now, message, &mut self.out);
         }
-        if self.is_due(now) {
-            self.layer.run_timers(now, &mut self.out);
-        }
-        self.layer.end_batch(now, &mut self.out);
+        self.layer.end_turn(now, &mut self.out);
         true
     }
 
@@ -83,10 +80,6 @@ impl<L: Layer> Driven<L> {
     /// When the layer next does something by itself.
     pub(super) fn next_event(&self) -> Option<Instant> {
         self.turn_at.or_else(|| self.layer.deadline())
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.layer.deadline().is_some_and(|deadline| deadline <= now)
     }
 }
 
