@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-const OWN_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
+pub(crate) const OWN_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 9]);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let needs = &[Need::Namespaces];
@@ -69,7 +69,7 @@ fn open(ours: &Namespace, offload: bool) -> PacketSocket {
     ours.inside(|| PacketSocket::open("vA").and_then(|socket| socket.offload(offload).mac(OWN_MAC))).unwrap()
 }
 
-fn toy(ours: &Namespace, device: impl Device + 'static, peer_mac: MacAddress) -> Toy {
+pub(crate) fn toy(ours: &Namespace, device: impl Device + 'static, peer_mac: MacAddress) -> Toy {
     ours.inside(|| Toy::new(device, peer_mac))
 }
 
@@ -109,7 +109,7 @@ fn transfer(toy: &mut Toy, peer: &Namespace) -> (usize, bool) {
 }
 
 /// The kernel's side of a TUN or TAP, in the same namespace.
-fn configure(namespace: &Namespace, interface: &str) {
+pub(crate) fn configure(namespace: &Namespace, interface: &str) {
     namespace.run(&format!("ip address add 192.0.2.2/24 dev {interface}"));
     if interface.starts_with("tap") {
         namespace.run(&format!("ip neigh add 192.0.2.1 lladdr {OWN_MAC} dev {interface}"));

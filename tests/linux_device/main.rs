@@ -5,6 +5,8 @@
 mod common;
 #[cfg(target_os = "linux")]
 mod frames;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod rings;
 #[cfg(target_os = "linux")]
 mod sharing;
 #[cfg(target_os = "linux")]
@@ -18,8 +20,10 @@ fn main() {
         return;
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = frames::trials().into_iter().chain(sharing::trials()).chain(waits::trials()).collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let trials = frames::trials().into_iter().chain(sharing::trials()).chain(waits::trials());
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    let trials = trials.chain(rings::trials());
+    libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -146,7 +146,7 @@ fn precise_timers() {
 
 fn wait_readable(taps: &[File; 2], longest: Duration) {
     let mut entries = [0, 1].map(|end: usize| libc::pollfd { fd: taps[end].as_raw_fd(), events: libc::POLLIN, revents: 0 });
-    let timeout = libc::timespec { tv_sec: longest.as_secs() as _, tv_nsec: longest.subsec_nanos().into() };
+    let timeout = libc::timespec { tv_sec: longest.as_secs() as _, tv_nsec: longest.subsec_nanos() as _ };
     // SAFETY: the entries and the time outlive the call, and there is no signal mask.
     unsafe { libc::ppoll(entries.as_mut_ptr(), 2, &timeout, std::ptr::null()) };
 }

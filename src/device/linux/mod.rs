@@ -12,6 +12,8 @@ pub mod namespace;
 pub(in crate::device) mod netlink;
 pub mod packet_socket;
 mod receive_buffer;
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), path = "no_ring.rs")]
+mod ring;
 mod sending;
 pub(in crate::device) mod sys;
 pub mod tun_tap;

@@ -9,23 +9,29 @@ use crate::packet::{Buffer, LARGE_SLOT, Packet, Pool, SMALL_SLOT};
 pub(super) struct ReceiveBuffer {
     headroom: usize,
     start: Buffer,
-    rest: Buffer,
+    /// Where there can be more.
+    rest: Option<Buffer>,
 }
 
 impl ReceiveBuffer {
     /// Room for the longest frame, with `headroom` free bytes in front of it.
     pub(super) fn new(headroom: usize, pool: &Pool) -> ReceiveBuffer {
-        ReceiveBuffer { headroom, start: start(headroom, pool), rest: rest(pool) }
+        ReceiveBuffer { headroom, start: start(headroom, pool), rest: Some(rest(pool)) }
     }
 
-    /// The bytes to receive into, in order.
+    /// Room for a frame that a small slot holds.
+    pub(super) fn short(pool: &Pool) -> ReceiveBuffer {
+        ReceiveBuffer { headroom: 0, start: start(0, pool), rest: None }
+    }
+
+    /// Bytes that it has room for.
+    pub(super) fn room(&self) -> usize {
+        self.start.len() + self.rest.as_ref().map_or(0, Buffer::len)
+    }
+
+    /// The bytes to receive into, in order. The second piece may be empty.
     pub(super) fn pieces_mut(&mut self) -> [&mut [u8]; 2] {
-        [self.start.bytes_mut(), self.rest.bytes_mut()]
-    }
-
-    /// The first of them, which is all that a frame of the usual size takes.
-    pub(super) fn start_mut(&mut self) -> &mut [u8] {
-        self.start.bytes_mut()
+        [self.start.bytes_mut(), self.rest.as_mut().map(Buffer::bytes_mut).unwrap_or_default()]
     }
 
     /// The first `length` bytes as a packet; other slots take the places of those that it has.
@@ -34,8 +40,8 @@ impl ReceiveBuffer {
         let mut first = std::mem::replace(&mut self.start, start(self.headroom, pool));
         first.truncate(length);
         let mut packet = Packet::new(first.freeze());
-        if in_rest > 0 {
-            let mut second = std::mem::replace(&mut self.rest, rest(pool));
+        if let Some(own) = self.rest.as_mut().filter(|_| in_rest > 0) {
+            let mut second = std::mem::replace(own, rest(pool));
             second.truncate(in_rest);
             packet.push(second.freeze());
         }

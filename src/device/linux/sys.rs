@@ -1,4 +1,4 @@
-//! System calls behind safe functions: the one place of the Linux devices with `unsafe`.
+//! System calls behind safe functions: with `ring` the one place of the Linux devices with `unsafe`.
 //!
 //! Owns lifetimes and lengths of what the kernel reads and writes. Refuses to decide anything: results come back as the kernel gave them.
 
@@ -307,34 +307,35 @@ impl<'a> OutgoingBatch<'a> {
         self.frames.push((self.pieces.len(), address));
     }
 
+    /// The pieces of each frame.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &[IoSlice<'a>]> {
+        let starts = std::iter::once(0).chain(self.frames.iter().map(|&(end, _)| end));
+        starts.zip(&self.frames).map(|(start, &(end, _))| self.pieces.get(start..end).unwrap_or_default())
+    }
+
     /// Sends the frames without waiting; says how many the kernel took. An error is the first frame's.
     pub(super) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
         let mut messages: SmallVec<[libc::mmsghdr; MESSAGES]> = SmallVec::new();
-        let mut start = 0;
-        for &(end, address) in &self.frames {
-            messages.push(self.message(start, end, address));
-            start = end;
-        }
+        messages.extend(self.frames().zip(&self.frames).map(|(pieces, &(_, address))| message_to_send(pieces, address)));
         let count = messages.len() as libc::c_uint;
         // SAFETY: every header describes pieces in `self`, whose bytes and addresses are borrowed for as long as `self` lives; the kernel
         // reads them and writes only the `msg_len` fields of `messages`.
         check(unsafe { libc::sendmmsg(socket.as_fd().as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) })
             .map(|sent| sent as usize)
     }
+}
 
-    fn message(&self, start: usize, end: usize, address: Option<&libc::sockaddr_ll>) -> libc::mmsghdr {
-        let pieces = self.pieces.get(start..end).unwrap_or_default();
-        // SAFETY: `mmsghdr` is integers and pointers; zeros are valid, and the null pointers come with lengths of zero.
-        let mut message: libc::mmsghdr = unsafe { zeroed() };
-        // `IoSlice` has the layout of `iovec`; sendmmsg does not write through the pointer.
-        message.msg_hdr.msg_iov = pieces.as_ptr().cast_mut().cast();
-        message.msg_hdr.msg_iovlen = pieces.len() as _;
-        if let Some(address) = address {
-            message.msg_hdr.msg_name = std::ptr::from_ref(address).cast_mut().cast();
-            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-        }
-        message
+fn message_to_send(pieces: &[IoSlice<'_>], address: Option<&libc::sockaddr_ll>) -> libc::mmsghdr {
+    // SAFETY: `mmsghdr` is integers and pointers; zeros are valid, and the null pointers come with lengths of zero.
+    let mut message: libc::mmsghdr = unsafe { zeroed() };
+    // `IoSlice` has the layout of `iovec`; sendmmsg does not write through the pointer.
+    message.msg_hdr.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_hdr.msg_iovlen = pieces.len() as _;
+    if let Some(address) = address {
+        message.msg_hdr.msg_name = std::ptr::from_ref(address).cast_mut().cast();
+        message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     }
+    message
 }
 
 /// What `TUNSETIFF` and `TUNGETIFF` pass: an interface's name and flags.

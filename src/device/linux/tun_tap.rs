@@ -1,8 +1,7 @@
 //! TUN and TAP: an interface of the kernel's whose other end is a descriptor in our hands.
 //!
 //! Owns opening one by name, or taking one that a privileged parent handed over (then nothing here needs a privilege), and both halves of the device. A
-//! TUN carries bare IP packets, a TAP Ethernet frames from a MAC address of our own. One frame for each system call: the kernel has no batches here, which
-//! super-segments make up for.
+//! TUN carries bare IP packets, a TAP Ethernet frames from a MAC address of our own. A system call carries one frame; many at once go by `ring` where there is one.
 //!
 //! Opening by name uses the interface if it exists, and else creates one that vanishes with the descriptor; a created one is set up, its addresses are
 //! the caller's business.
@@ -11,8 +10,9 @@
 
 use super::netlink::{Link, link_by_name, set_up};
 use super::receive_buffer::ReceiveBuffer;
+use super::ring::{Results, Ring};
 use super::sending::{Verdict, judge};
-use super::sys;
+use super::sys::{self, OutgoingBatch};
 use super::wait::{LossReport, OnFailure, Waiter, parted};
 use crate::device::segmentation::Preparer;
 use crate::device::{
@@ -209,6 +209,7 @@ impl Device for TunTap {
             has_header: self.has_header,
             offload,
             preparer: Preparer::new(self.medium),
+            ring: Ring::default(),
             congestion: waiter.congestion(),
         };
         let receiver = TunTapReceiver {
@@ -218,7 +219,9 @@ impl Device for TunTap {
             loss: waiter.loss_report(),
             waiter: Some(waiter),
             are_short: !self.offload && self.mtu + LONGEST_PREFIX < SMALL_SLOT,
-            buffer: None,
+            buffers: Vec::new(),
+            ring: Ring::default(),
+            expected: 0,
             truncated: 0,
         };
         Ok(OpenDevice { receiver: Box::new(receiver), sender: Box::new(sender), waker })
@@ -235,8 +238,11 @@ struct TunTapReceiver {
     /// Whether frames are so short that a small slot holds them, and the header in front: then a plain read takes both, which the kernel has less to do for than
     /// for one in pieces.
     are_short: bool,
-    /// Slots that the next frame is read into, its virtio-net header in front.
-    buffer: Option<ReceiveBuffer>,
+    /// Where the next frames are read into, their virtio-net headers in front.
+    buffers: Vec<ReceiveBuffer>,
+    ring: Ring,
+    /// Frames of the last reading: as many are expected of the next one.
+    expected: usize,
     truncated: u64,
 }
 
@@ -257,15 +263,13 @@ impl FrameReceiver for TunTapReceiver {
 
     fn read(&mut self, pool: &Pool, limit: usize, batch: &mut Vec<Packet>) -> io::Result<Stock> {
         let first = batch.len();
-        while batch.len() - first < limit {
-            let Some(packet) = self.read_frame(pool)? else {
-                merge::merge(batch, first, self.medium, pool);
-                return Ok(Stock::Empty);
-            };
-            batch.push(packet);
+        let mut stock = Stock::Unknown;
+        while stock == Stock::Unknown && batch.len() - first < limit {
+            stock = self.read_some(limit - (batch.len() - first), pool, batch)?;
         }
+        self.expected = if stock == Stock::Empty { batch.len() - first } else { limit };
         merge::merge(batch, first, self.medium, pool);
-        Ok(Stock::Unknown)
+        Ok(stock)
     }
 
     fn losses(&mut self) -> Losses {
@@ -274,40 +278,83 @@ impl FrameReceiver for TunTapReceiver {
 }
 
 impl TunTapReceiver {
-    /// The next frame; `None` if there is none now, or never more.
-    fn read_frame(&mut self, pool: &Pool) -> io::Result<Option<Packet>> {
-        let buffer = self.buffer.get_or_insert_with(|| ReceiveBuffer::new(0, pool));
-        let (room, read) = if self.are_short {
-            let start = buffer.start_mut();
-            (start.len(), sys::read(&self.tun, start))
-        } else {
-            let pieces = buffer.pieces_mut();
-            (pieces.iter().map(|piece| piece.len()).sum(), sys::read_into_both(&self.tun, pieces))
-        };
-        let length = match read {
-            Ok(length) => length,
-            Err(error) => return self.survive(error),
-        };
-        let mut packet = buffer.take(length, pool);
-        if length == room {
-            // The kernel cuts a frame that is longer than our room, and does not say so. The interface's MTU may have grown.
-            self.truncated += 1;
-            self.are_short = false;
+    /// Reads a frame, or several by one call where many are expected.
+    fn read_some(&mut self, limit: usize, pool: &Pool, batch: &mut Vec<Packet>) -> io::Result<Stock> {
+        let expected = self.expected.min(limit).min(sys::MESSAGES);
+        let several = if Ring::is_worthwhile(expected) { self.read_by_ring(expected, pool) } else { None };
+        match several {
+            Some(results) => self.take_frames(results, pool, batch),
+            None => {
+                let result = self.read_plainly(pool);
+                self.take_frames([result], pool, batch)
+            }
         }
+    }
+
+    fn read_by_ring(&mut self, count: usize, pool: &Pool) -> Option<Results> {
+        self.provide_buffers(count, pool);
+        self.ring.read(&self.tun, self.buffers.get_mut(..count)?)
+    }
+
+    fn read_plainly(&mut self, pool: &Pool) -> io::Result<usize> {
+        self.provide_buffers(1, pool);
+        let Some(buffer) = self.buffers.first_mut() else { return Err(io::ErrorKind::OutOfMemory.into()) };
+        match buffer.pieces_mut() {
+            [start, []] => sys::read(&self.tun, start),
+            pieces => sys::read_into_both(&self.tun, pieces),
+        }
+    }
+
+    fn provide_buffers(&mut self, count: usize, pool: &Pool) {
+        let are_short = self.are_short;
+        let buffer = || if are_short { ReceiveBuffer::short(pool) } else { ReceiveBuffer::new(0, pool) };
+        self.buffers.resize_with(count.max(self.buffers.len()), buffer);
+    }
+
+    /// Takes out of the buffers, in order, what was read into them.
+    fn take_frames(
+        &mut self,
+        results: impl IntoIterator<Item = io::Result<usize>>,
+        pool: &Pool,
+        batch: &mut Vec<Packet>,
+    ) -> io::Result<Stock> {
+        let (mut stock, truncated) = (Stock::Unknown, self.truncated);
+        for (number, result) in results.into_iter().enumerate() {
+            stock = match result {
+                Ok(length) => {
+                    batch.extend(self.take_frame(number, length, pool));
+                    Stock::Unknown
+                }
+                Err(error) => self.survive(error)?,
+            };
+        }
+        if self.truncated > truncated {
+            self.are_short = false;
+            self.buffers.clear();
+        }
+        Ok(stock)
+    }
+
+    fn take_frame(&mut self, number: usize, length: usize, pool: &Pool) -> Option<Packet> {
+        let buffer = self.buffers.get_mut(number)?;
+        // The kernel cuts a frame that is longer than our room, and does not say so. The interface's MTU may have grown.
+        self.truncated += u64::from(length == buffer.room());
+        let mut packet = buffer.take(length, pool);
         if self.has_header {
             let offload = packet.front().first_chunk().map(virtio::parse);
             packet.advance(virtio::LENGTH);
             packet.offload = offload.unwrap_or_default();
         }
-        Ok(Some(packet))
+        Some(packet)
     }
 
-    fn survive(&mut self, error: io::Error) -> io::Result<Option<Packet>> {
+    fn survive(&mut self, error: io::Error) -> io::Result<Stock> {
         match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::EINTR | libc::EIO) => Ok(None),
+            Some(libc::EINTR) => Ok(Stock::Unknown),
+            Some(libc::EAGAIN | libc::EIO) => Ok(Stock::Empty),
             Some(libc::EBADFD) => {
                 self.loss.send();
-                Ok(None)
+                Ok(Stock::Empty)
             }
             _ => Err(error),
         }
@@ -319,6 +366,7 @@ struct TunTapSender {
     has_header: bool,
     offload: DeviceOffload,
     preparer: Preparer,
+    ring: Ring,
     congestion: Arc<AtomicBool>,
 }
 
@@ -326,23 +374,23 @@ impl FrameSender for TunTapSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
-            sent.refused += self.preparer.prepare_front(frames, 1, &self.offload);
+            sent.refused += self.preparer.prepare_front(frames, sys::MESSAGES, &self.offload);
             let Some(packet) = frames.front() else { break };
-            let verdict = match self.write(packet) {
-                Ok(_) => {
-                    sent.take_front(frames, 1);
-                    continue;
+            let several = if Ring::is_worthwhile(frames.len()) { self.write_by_ring(frames) } else { None };
+            let verdict = match several {
+                Some(results) => self.settle(results, frames, &mut sent),
+                None => {
+                    let result = self.write_plainly(packet);
+                    self.settle([result], frames, &mut sent)
                 }
-                Err(error) => judge(&error, Some(packet), &mut self.offload),
             };
             match verdict {
-                Verdict::Again => {}
+                Verdict::Again | Verdict::Refuse => {}
                 Verdict::Wait => break,
                 Verdict::Pause => {
                     self.congestion.store(true, Ordering::Relaxed);
                     break;
                 }
-                Verdict::Refuse => sent.refuse_front(frames),
             }
         }
         Ok(sent)
@@ -350,8 +398,22 @@ impl FrameSender for TunTapSender {
 }
 
 impl TunTapSender {
+    fn write_by_ring(&mut self, frames: &VecDeque<Packet>) -> Option<Results> {
+        let mut headers = SmallVec::<[_; sys::MESSAGES]>::new();
+        if self.has_header {
+            headers.extend(frames.iter().take(sys::MESSAGES).map(virtio::emit));
+        }
+        let mut batch = OutgoingBatch::default();
+        for (number, packet) in frames.iter().take(sys::MESSAGES).enumerate() {
+            headers.get(number).into_iter().for_each(|header| batch.push(header));
+            packet.slices().iter().for_each(|slice| batch.push(slice));
+            batch.end_frame(None);
+        }
+        self.ring.write(&self.tun, &batch)
+    }
+
     /// What is short is put together first: to take pieces costs the kernel more.
-    fn write(&self, packet: &Packet) -> io::Result<usize> {
+    fn write_plainly(&self, packet: &Packet) -> io::Result<usize> {
         let header = virtio::emit(packet);
         let front = if self.has_header { virtio::LENGTH } else { 0 };
         let mut whole = [0; SHORT];
@@ -365,5 +427,28 @@ impl TunTapSender {
         let slices = packet.slices().iter().map(|slice| IoSlice::new(slice));
         let pieces: SmallVec<[IoSlice<'_>; 32]> = header.into_iter().chain(slices).collect();
         sys::write_frame(&self.tun, &pieces)
+    }
+
+    /// Removes the frames that were taken or refused; says what the first of the others has to wait for.
+    fn settle(&mut self, results: impl IntoIterator<Item = io::Result<usize>>, frames: &mut VecDeque<Packet>, sent: &mut Sent) -> Verdict {
+        let mut kept = SmallVec::<[Packet; 1]>::new();
+        let mut waits_for = Verdict::Again;
+        for result in results {
+            let Err(error) = result else {
+                sent.take_front(frames, 1);
+                continue;
+            };
+            match judge(&error, frames.front(), &mut self.offload) {
+                Verdict::Refuse => sent.refuse_front(frames),
+                verdict => {
+                    if kept.is_empty() {
+                        waits_for = verdict;
+                    }
+                    kept.extend(frames.pop_front());
+                }
+            }
+        }
+        kept.into_iter().rev().for_each(|frame| frames.push_front(frame));
+        waits_for
     }
 }
