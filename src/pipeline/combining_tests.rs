@@ -227,7 +227,7 @@ impl Line {
     /// At the `hour`th hour bulk begins to be sent, or ends.
     fn turn_tide(&self, hour: u32, is_out: bool) {
         let note = |bytes_sent, after| {
-            let at = Instant::ZERO + hour * Duration::from_millis(10) + after;
+            let at = Instant::ZERO + hour * Duration::from_millis(20) + after;
             self.seat.note(&Reading { frames: 1, bytes: 60, bytes_sent, stock: Stock::Empty, at }, Reader::ReceiveThread);
         };
         note(if is_out { 1 << 20 } else { 60 }, Duration::ZERO);

@@ -41,6 +41,8 @@ const OFTEN: u32 = 4;
 /// So many bytes, read and sent, in so long a time are more than exchanges of small messages bring: one thread had better read, and another one work.
 const MUCH: usize = 32 << 10;
 const MUCH_IN: Duration = Duration::from_millis(1);
+/// Bulk that is sent goes on for so long after it was last counted: a device may take milliseconds for the frames that it was given, which are counted when it has them.
+const OUT_LASTS: Duration = Duration::from_millis(10);
 /// Leading is worth it if leaders read so often for each time that the receive thread does.
 const WORTH_IT: u32 = 4;
 /// So many readings of the receive thread in a row are forgiven: a leader may have been out of the processor for a while, and then finds frames that came
@@ -108,8 +110,8 @@ struct Flow {
     sent: usize,
     /// Whether it was much when counting began anew.
     was_much: bool,
-    /// Whether it was, and most of it was sent.
-    was_bulk_out: bool,
+    /// Until when bulk goes on to be sent: it was, the last time that it was much and most of it sent.
+    bulk_out_until: Instant,
 }
 
 /// What a leader works with.
@@ -218,7 +220,7 @@ impl Seat {
         let mut course = self.course.lock();
         course.note(reading, reader);
         self.detour.store(course.detour, Ordering::Relaxed);
-        self.is_bulk_out.store(course.flow.was_bulk_out, Ordering::Relaxed);
+        self.is_bulk_out.store(reading.at < course.flow.bulk_out_until, Ordering::Relaxed);
         self.is_used.store(course.is_led(), Ordering::Relaxed);
     }
 
@@ -280,7 +282,9 @@ impl Flow {
         let elapsed = reading.at.since(self.since);
         if elapsed >= MUCH_IN {
             self.was_much = self.bytes as u128 * MUCH_IN.as_nanos() >= MUCH as u128 * elapsed.as_nanos();
-            self.was_bulk_out = self.was_much && self.sent > self.bytes / 2;
+            if self.was_much && self.sent > self.bytes / 2 {
+                self.bulk_out_until = reading.at + OUT_LASTS;
+            }
             self.since = reading.at;
             (self.bytes, self.sent) = (0, 0);
         }

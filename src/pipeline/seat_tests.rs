@@ -286,7 +286,7 @@ fn what_is_much_is_counted_over_a_time() {
 }
 
 #[test]
-fn bulk_is_known_to_be_sent_while_most_of_it_is() {
+fn bulk_is_known_to_be_sent_while_most_of_it_is_and_for_a_device_to_be_done_with_it() {
     let seat = FakeStack::new(1).seat;
     let after = |millis| Instant::ZERO + Duration::from_millis(millis);
     for (millis, bytes, bytes_sent, is_out) in [
@@ -294,9 +294,14 @@ fn bulk_is_known_to_be_sent_while_most_of_it_is() {
         (11, 1, MUCH, false),
         (12, 0, MUCH, true),
         (13, 60, 60, true),
-        (14, 0, 0, false),
-        (15, 0, MUCH, false),
-        (30, 0, 0, false),
+        (14, 0, 0, true),
+        (20, 0, MUCH, true),
+        (21, 0, 0, true),
+        (22, MUCH, MUCH, true),
+        (30, 0, 0, true),
+        (31, 0, 0, false),
+        (32, MUCH, MUCH, false),
+        (33, 0, 0, false),
     ] {
         seat.note(&Reading { bytes, bytes_sent, at: after(millis), ..small(0) }, Reader::ReceiveThread);
         assert_eq!(seat.is_bulk_out(), is_out, "after {millis} ms");
