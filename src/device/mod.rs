@@ -69,6 +69,19 @@ pub struct DeviceOffload {
     pub udp_segmentation: bool,
 }
 
+impl DeviceOffload {
+    /// What both can do.
+    #[cfg(target_os = "linux")]
+    fn and(self, other: DeviceOffload) -> DeviceOffload {
+        DeviceOffload {
+            checksum: self.checksum && other.checksum,
+            tcp_segmentation_ipv4: self.tcp_segmentation_ipv4 && other.tcp_segmentation_ipv4,
+            tcp_segmentation_ipv6: self.tcp_segmentation_ipv6 && other.tcp_segmentation_ipv6,
+            udp_segmentation: self.udp_segmentation && other.udp_segmentation,
+        }
+    }
+}
+
 /// What a stack has to know of its device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceProperties {
@@ -224,7 +237,8 @@ pub struct Losses {
 /// The sending half.
 pub trait FrameSender: Send {
     /// Sends frames from the front of `frames`, in order, and removes those that the device took (their guards give the room back) or
-    /// refused (counted in the answer). Frames that remain found no room: call again when the receiver reports `writable`. Never blocks.
+    /// refused (counted in the answer). Frames that remain found no room: call again when the receiver reports `writable`. (Room may come
+    /// back among frames that are offered together: then one that found it overtakes.) Never blocks.
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent>;
 }
 

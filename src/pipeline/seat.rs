@@ -224,7 +224,7 @@ impl Seat {
         self.is_used.store(course.is_led(), Ordering::Relaxed);
     }
 
-    /// Whether bulk is sent, and little received.
+    /// Whether bulk is sent, and little received, or was a moment ago.
     pub(crate) fn is_bulk_out(&self) -> bool {
         self.is_bulk_out.load(Ordering::Relaxed)
     }

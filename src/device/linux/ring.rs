@@ -3,8 +3,8 @@
 //! Owns what is under way, which is nothing between calls: none returns before the kernel is done with all that was submitted. Refuses to wait: a request that would have to
 //! fails with `EAGAIN`, as a plain call does. With `sys` the only place of the Linux devices with `unsafe`.
 //!
-//! A ring is made at the first use. Where the kernel has none, or none that such a descriptor goes with (before Linux 5.11), or forbids them
-//! (containers, `kernel.io_uring_disabled`), there are no results, ever, and the caller goes on with plain calls.
+//! A ring is made at the first use. Where the kernel has none, or none that keep from waiting on such a descriptor (TUN/TAP before Linux 6.4), or
+//! forbids them (containers, `kernel.io_uring_disabled`), the caller goes on with plain calls.
 
 use super::receive_buffer::ReceiveBuffer;
 use super::sys::{MESSAGES, OutgoingBatch};
@@ -34,8 +34,8 @@ pub(super) enum Ring {
 
 impl Ring {
     /// Whether so many requests cost less by a ring than by plain calls.
-    pub(super) fn is_worthwhile(count: usize) -> bool {
-        count >= WORTHWHILE
+    pub(super) fn is_worthwhile(&self, count: usize) -> bool {
+        count >= WORTHWHILE && !matches!(self, Ring::Without)
     }
 
     /// Writes each frame of `batch`.
@@ -106,7 +106,8 @@ fn not_tried() -> io::Error {
 }
 
 fn make() -> io::Result<IoUring> {
-    let ring = IoUring::new(MESSAGES as u32)?;
+    // A child that is forked must not find the queues, in which addresses of ours lie.
+    let ring = IoUring::builder().dontfork().build(MESSAGES as u32)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe)?;
     if [opcode::Read::CODE, opcode::Readv::CODE, opcode::Writev::CODE].into_iter().all(|code| probe.is_supported(code)) {
@@ -161,9 +162,10 @@ mod tests {
         results.into_iter().map(|result| result.map_err(|error| error.raw_os_error().unwrap())).collect()
     }
 
-    /// Whether there are rings here. Containers forbid them, old kernels have none.
+    /// Whether there are rings here that sockets go with. Containers forbid them, old kernels have none.
     fn has_rings() -> bool {
-        let has_rings = make().is_ok();
+        let mut ring = Ring::default();
+        let has_rings = write(&mut ring, &pair().0, &[["", "x"]]).is_some() && matches!(ring, Ring::Ready(_));
         if !has_rings {
             eprintln!("skipped: no io_uring here");
         }

@@ -281,7 +281,7 @@ impl TunTapReceiver {
     /// Reads a frame, or several by one call where many are expected.
     fn read_some(&mut self, limit: usize, pool: &Pool, batch: &mut Vec<Packet>) -> io::Result<Stock> {
         let expected = self.expected.min(limit).min(sys::MESSAGES);
-        let several = if Ring::is_worthwhile(expected) { self.read_by_ring(expected, pool) } else { None };
+        let several = if self.ring.is_worthwhile(expected) { self.read_by_ring(expected, pool) } else { None };
         match several {
             Some(results) => self.take_frames(results, pool, batch),
             None => {
@@ -318,21 +318,24 @@ impl TunTapReceiver {
         pool: &Pool,
         batch: &mut Vec<Packet>,
     ) -> io::Result<Stock> {
-        let (mut stock, truncated) = (Stock::Unknown, self.truncated);
+        let (mut stock, mut failure, truncated) = (Stock::Unknown, None, self.truncated);
         for (number, result) in results.into_iter().enumerate() {
-            stock = match result {
+            match result {
                 Ok(length) => {
                     batch.extend(self.take_frame(number, length, pool));
-                    Stock::Unknown
+                    stock = Stock::Unknown;
                 }
-                Err(error) => self.survive(error)?,
-            };
+                Err(error) => match self.survive(error) {
+                    Ok(left) => stock = left,
+                    Err(error) => failure = failure.or(Some(error)),
+                },
+            }
         }
         if self.truncated > truncated {
             self.are_short = false;
             self.buffers.clear();
         }
-        Ok(stock)
+        failure.map_or(Ok(stock), Err)
     }
 
     fn take_frame(&mut self, number: usize, length: usize, pool: &Pool) -> Option<Packet> {
@@ -374,9 +377,10 @@ impl FrameSender for TunTapSender {
     fn send(&mut self, frames: &mut VecDeque<Packet>) -> io::Result<Sent> {
         let mut sent = Sent::default();
         loop {
-            sent.refused += self.preparer.prepare_front(frames, sys::MESSAGES, &self.offload);
+            let count = if self.ring.is_worthwhile(sys::MESSAGES) { sys::MESSAGES } else { 1 };
+            sent.refused += self.preparer.prepare_front(frames, count, &self.offload);
             let Some(packet) = frames.front() else { break };
-            let several = if Ring::is_worthwhile(frames.len()) { self.write_by_ring(frames) } else { None };
+            let several = if self.ring.is_worthwhile(frames.len()) { self.write_by_ring(frames) } else { None };
             let verdict = match several {
                 Some(results) => self.settle(results, frames, &mut sent),
                 None => {
@@ -432,13 +436,17 @@ impl TunTapSender {
     /// Removes the frames that were taken or refused; says what the first of the others has to wait for.
     fn settle(&mut self, results: impl IntoIterator<Item = io::Result<usize>>, frames: &mut VecDeque<Packet>, sent: &mut Sent) -> Verdict {
         let mut kept = SmallVec::<[Packet; 1]>::new();
-        let mut waits_for = Verdict::Again;
+        let (mut waits_for, offered) = (Verdict::Again, self.offload);
         for result in results {
             let Err(error) = result else {
                 sent.take_front(frames, 1);
                 continue;
             };
-            match judge(&error, frames.front(), &mut self.offload) {
+            // All of them were written with the same offer, so each may show that it was too much.
+            let mut left = offered;
+            let verdict = judge(&error, frames.front(), &mut left);
+            self.offload = self.offload.and(left);
+            match verdict {
                 Verdict::Refuse => sent.refuse_front(frames),
                 verdict => {
                     if kept.is_empty() {
@@ -450,5 +458,115 @@ impl TunTapSender {
         }
         kept.into_iter().rev().for_each(|frame| frames.push_front(frame));
         waits_for
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{Segmentation, SegmentationKind};
+    use std::os::unix::net::UnixDatagram;
+
+    fn sender() -> TunTapSender {
+        let on = DeviceOffload { checksum: true, tcp_segmentation_ipv4: true, tcp_segmentation_ipv6: true, udp_segmentation: true };
+        TunTapSender {
+            tun: Arc::new(UnixDatagram::unbound().unwrap().into()),
+            has_header: false,
+            offload: on,
+            preparer: Preparer::new(Medium::Ip),
+            ring: Ring::default(),
+            congestion: Arc::default(),
+        }
+    }
+
+    fn receiver(tun: UnixDatagram) -> TunTapReceiver {
+        let waiter = Waiter::new(None, None, OnFailure::Gone).unwrap();
+        TunTapReceiver {
+            tun: Arc::new(tun.into()),
+            medium: Medium::Ip,
+            has_header: false,
+            loss: waiter.loss_report(),
+            waiter: Some(waiter),
+            are_short: true,
+            buffers: Vec::new(),
+            ring: Ring::default(),
+            expected: 0,
+            truncated: 0,
+        }
+    }
+
+    fn failed(code: i32) -> io::Result<usize> {
+        Err(io::Error::from_raw_os_error(code))
+    }
+
+    fn numbers(frames: impl IntoIterator<Item = Packet>) -> Vec<u8> {
+        frames.into_iter().filter_map(|frame| frame.front().first().copied()).collect()
+    }
+
+    fn frames(count: u8) -> VecDeque<Packet> {
+        (0..count).map(|number| Packet::from_bytes(&Pool::default(), &[number; 20])).collect()
+    }
+
+    #[test]
+    fn frames_that_found_no_room_stay_in_order_and_those_that_are_refused_go() {
+        let (mut sender, mut frames, mut sent) = (sender(), frames(7), Sent::default());
+        let results = [Ok(20), failed(libc::EAGAIN), Ok(20), failed(libc::EMSGSIZE), failed(libc::ENOBUFS), Ok(20)];
+        assert_eq!(sender.settle(results, &mut frames, &mut sent), Verdict::Wait);
+        assert_eq!((sent.frames, sent.bytes, sent.refused, numbers(frames)), (3, 60, 1, vec![1, 4, 6]));
+    }
+
+    #[test]
+    fn super_datagrams_that_the_kernel_is_too_old_for_all_stay() {
+        let (mut sender, mut frames, mut sent) = (sender(), frames(3), Sent::default());
+        frames.iter_mut().for_each(|frame| frame.offload.segmentation = Some(Segmentation { kind: SegmentationKind::Udp, size: 9 }));
+        let results = [failed(libc::EINVAL), failed(libc::EINVAL), failed(libc::EINVAL)];
+        assert_eq!(sender.settle(results, &mut frames, &mut sent), Verdict::Again);
+        assert_eq!((sent, numbers(frames)), (Sent::default(), vec![0, 1, 2]));
+        assert!(!sender.offload.udp_segmentation && sender.offload.tcp_segmentation_ipv4 && sender.offload.checksum);
+    }
+
+    #[test]
+    fn the_device_is_empty_if_the_last_reading_says_so() {
+        let (pool, mut receiver) = (Pool::default(), receiver(UnixDatagram::unbound().unwrap()));
+        for (results, stock, count) in [
+            (vec![Ok(9), failed(libc::EAGAIN)], Stock::Empty, 1),
+            (vec![failed(libc::EAGAIN), Ok(9)], Stock::Unknown, 1),
+            (vec![Ok(9), failed(libc::EINTR)], Stock::Unknown, 1),
+            (vec![Ok(9), Ok(9), failed(libc::EBADFD), failed(libc::EBADFD)], Stock::Empty, 2),
+        ] {
+            receiver.provide_buffers(results.len(), &pool);
+            let mut batch = Vec::new();
+            assert_eq!(receiver.take_frames(results, &pool, &mut batch).unwrap(), stock);
+            assert_eq!(batch.len(), count);
+        }
+        receiver.provide_buffers(3, &pool);
+        let mut batch = Vec::new();
+        let failure = receiver.take_frames([Ok(9), failed(libc::ENOMEM), Ok(9)], &pool, &mut batch).unwrap_err();
+        assert_eq!((failure.raw_os_error(), batch.len()), (Some(libc::ENOMEM), 2), "what was read is not lost");
+    }
+
+    #[test]
+    fn frames_that_fill_their_buffers_bring_larger_ones() {
+        let (pool, mut receiver) = (Pool::default(), receiver(UnixDatagram::unbound().unwrap()));
+        receiver.provide_buffers(3, &pool);
+        let results = [Ok(SMALL_SLOT), Ok(20), Ok(SMALL_SLOT)];
+        receiver.take_frames(results, &pool, &mut Vec::new()).unwrap();
+        assert_eq!(receiver.losses(), Losses { kernel_drops: 0, truncated: 2 });
+        receiver.provide_buffers(1, &pool);
+        assert!(receiver.buffers[0].room() > SMALL_SLOT);
+    }
+
+    #[test]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn as_many_are_read_at_once_as_the_last_time() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (pool, mut receiver, mut batch) = (Pool::default(), receiver(ours), Vec::new());
+        for (round, limit, stock) in [(0, 9, Stock::Unknown), (9, 9, Stock::Unknown), (18, 10, Stock::Empty), (27, 10, Stock::Empty)] {
+            (round..round + 9).for_each(|number| assert_eq!(theirs.send(&[number; 20]).unwrap(), 20));
+            assert_eq!(receiver.read(&pool, limit, &mut batch).unwrap(), stock);
+            assert_eq!((receiver.expected, matches!(receiver.ring, Ring::Untried)), (9, round == 0));
+        }
+        assert_eq!(numbers(batch), (0..36).collect::<Vec<_>>());
     }
 }
