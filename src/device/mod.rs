@@ -69,19 +69,6 @@ pub struct DeviceOffload {
     pub udp_segmentation: bool,
 }
 
-impl DeviceOffload {
-    /// What both can do.
-    #[cfg(target_os = "linux")]
-    fn and(self, other: DeviceOffload) -> DeviceOffload {
-        DeviceOffload {
-            checksum: self.checksum && other.checksum,
-            tcp_segmentation_ipv4: self.tcp_segmentation_ipv4 && other.tcp_segmentation_ipv4,
-            tcp_segmentation_ipv6: self.tcp_segmentation_ipv6 && other.tcp_segmentation_ipv6,
-            udp_segmentation: self.udp_segmentation && other.udp_segmentation,
-        }
-    }
-}
-
 /// What a stack has to know of its device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceProperties {

@@ -1,12 +1,8 @@
 //! What stands in for `ring` on processors that the crate io-uring does not know: there are no results, ever, and the caller goes on with plain calls.
 
 use super::receive_buffer::ReceiveBuffer;
-use super::sys::{MESSAGES, OutgoingBatch};
-use smallvec::SmallVec;
-use std::io;
+use super::sys::{OutgoingBatch, Results};
 use std::os::fd::OwnedFd;
-
-pub(super) type Results = SmallVec<[io::Result<usize>; MESSAGES]>;
 
 #[derive(Default)]
 pub(super) struct Ring;

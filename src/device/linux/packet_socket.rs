@@ -13,8 +13,8 @@
 use super::host;
 use super::netlink::{Link, link_by_name};
 use super::receive_buffer::ReceiveBuffer;
-use super::sending::{Verdict, judge};
-use super::sys::{self, Incoming, MESSAGES, OutgoingBatch};
+use super::sending::{Verdict, batch, headers, judge};
+use super::sys::{self, Incoming, MESSAGES};
 use super::wait::{OnFailure, Waiter, parted};
 use crate::device::filter::Filter;
 use crate::device::frame::layout;
@@ -26,7 +26,6 @@ use crate::device::{
 };
 use crate::packet::{ChecksumState, Packet, Pool, SegmentationKind};
 use crate::wire::{EtherType, EthernetHeader, MacAddress, Protocol, TcpHeader, UdpHeader, VlanTag};
-use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -402,7 +401,7 @@ impl FrameSender for PacketSender {
             }
             match self.send_batch(frames) {
                 Ok(count) => sent.take_front(frames, count),
-                Err(error) => match judge(&error, frames.front(), &mut self.offload) {
+                Err(error) => match judge(&error, frames.front(), self.offload, &mut self.offload) {
                     Verdict::Again => {}
                     Verdict::Wait => return Ok(sent),
                     Verdict::Pause => {
@@ -419,20 +418,8 @@ impl FrameSender for PacketSender {
 impl PacketSender {
     /// Offers as many frames from the front as one call takes.
     fn send_batch(&self, frames: &VecDeque<Packet>) -> io::Result<usize> {
-        let mut headers = SmallVec::<[_; MESSAGES]>::new();
-        headers.extend(frames.iter().take(MESSAGES).map(virtio::emit));
-        let mut batch = OutgoingBatch::default();
-        for (packet, header) in frames.iter().zip(&headers) {
-            if batch.is_full() {
-                break;
-            }
-            if self.has_header {
-                batch.push(header);
-            }
-            packet.slices().iter().for_each(|slice| batch.push(slice));
-            batch.end_frame(self.address_for(packet));
-        }
-        batch.send(&self.socket)
+        let headers = headers(frames, self.has_header);
+        batch(frames, &headers, |packet| self.address_for(packet)).send(&self.socket)
     }
 
     /// An Ethernet frame says its protocol itself.

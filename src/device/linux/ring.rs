@@ -7,7 +7,7 @@
 //! forbids them (containers, `kernel.io_uring_disabled`), the caller goes on with plain calls.
 
 use super::receive_buffer::ReceiveBuffer;
-use super::sys::{MESSAGES, OutgoingBatch};
+use super::sys::{MESSAGES, OutgoingBatch, Results};
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, Probe, opcode, types};
 use smallvec::SmallVec;
@@ -16,9 +16,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Four requests cost as much by a ring as by plain calls, 32 a quarter less (a TAP that drops what is written).
 const WORTHWHILE: usize = 8;
-
-/// What became of each request, in order: bytes, or the error. `EINTR` says that it was not tried.
-pub(super) type Results = SmallVec<[io::Result<usize>; MESSAGES]>;
 
 /// The ring, once it is known whether there can be one.
 #[derive(Default)]

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Most messages that one call receives or sends. gVisor found batches of 8 in and 47 out to be enough.
 pub(super) const MESSAGES: usize = 64;
+/// What became of each of several requests, in order: bytes, or the error. `EINTR` says that it was not tried.
+pub(super) type Results = SmallVec<[io::Result<usize>; MESSAGES]>;
 /// Room for the one control message we ask for, a `tpacket_auxdata`.
 const CONTROL_BYTES: usize = 64;
 
@@ -292,11 +294,6 @@ pub(super) struct OutgoingBatch<'a> {
 }
 
 impl<'a> OutgoingBatch<'a> {
-    /// Whether no more frames fit.
-    pub(super) fn is_full(&self) -> bool {
-        self.frames.len() >= MESSAGES
-    }
-
     /// Adds a piece to the frame that the next [`OutgoingBatch::end_frame`] ends.
     pub(super) fn push(&mut self, piece: &'a [u8]) {
         self.pieces.push(IoSlice::new(piece));

@@ -10,9 +10,9 @@
 
 use super::netlink::{Link, link_by_name, set_up};
 use super::receive_buffer::ReceiveBuffer;
-use super::ring::{Results, Ring};
-use super::sending::{Verdict, judge};
-use super::sys::{self, OutgoingBatch};
+use super::ring::Ring;
+use super::sending::{Verdict, batch, headers, judge};
+use super::sys::{self, Results};
 use super::wait::{LossReport, OnFailure, Waiter, parted};
 use crate::device::segmentation::Preparer;
 use crate::device::{
@@ -388,13 +388,11 @@ impl FrameSender for TunTapSender {
                     self.settle([result], frames, &mut sent)
                 }
             };
-            match verdict {
-                Verdict::Again | Verdict::Refuse => {}
-                Verdict::Wait => break,
-                Verdict::Pause => {
-                    self.congestion.store(true, Ordering::Relaxed);
-                    break;
-                }
+            if verdict == Verdict::Pause {
+                self.congestion.store(true, Ordering::Relaxed);
+            }
+            if verdict != Verdict::Again {
+                break;
             }
         }
         Ok(sent)
@@ -403,17 +401,8 @@ impl FrameSender for TunTapSender {
 
 impl TunTapSender {
     fn write_by_ring(&mut self, frames: &VecDeque<Packet>) -> Option<Results> {
-        let mut headers = SmallVec::<[_; sys::MESSAGES]>::new();
-        if self.has_header {
-            headers.extend(frames.iter().take(sys::MESSAGES).map(virtio::emit));
-        }
-        let mut batch = OutgoingBatch::default();
-        for (number, packet) in frames.iter().take(sys::MESSAGES).enumerate() {
-            headers.get(number).into_iter().for_each(|header| batch.push(header));
-            packet.slices().iter().for_each(|slice| batch.push(slice));
-            batch.end_frame(None);
-        }
-        self.ring.write(&self.tun, &batch)
+        let headers = headers(frames, self.has_header);
+        self.ring.write(&self.tun, &batch(frames, &headers, |_| None))
     }
 
     /// What is short is put together first: to take pieces costs the kernel more.
@@ -433,7 +422,7 @@ impl TunTapSender {
         sys::write_frame(&self.tun, &pieces)
     }
 
-    /// Removes the frames that were taken or refused; says what the first of the others has to wait for.
+    /// Removes the frames that were taken or refused; says what the first of the others has to wait for: [`Verdict::Again`] for nothing.
     fn settle(&mut self, results: impl IntoIterator<Item = io::Result<usize>>, frames: &mut VecDeque<Packet>, sent: &mut Sent) -> Verdict {
         let mut kept = SmallVec::<[Packet; 1]>::new();
         let (mut waits_for, offered) = (Verdict::Again, self.offload);
@@ -442,11 +431,7 @@ impl TunTapSender {
                 sent.take_front(frames, 1);
                 continue;
             };
-            // All of them were written with the same offer, so each may show that it was too much.
-            let mut left = offered;
-            let verdict = judge(&error, frames.front(), &mut left);
-            self.offload = self.offload.and(left);
-            match verdict {
+            match judge(&error, frames.front(), offered, &mut self.offload) {
                 Verdict::Refuse => sent.refuse_front(frames),
                 verdict => {
                     if kept.is_empty() {
